@@ -1,0 +1,52 @@
+//! Sparrow's Rust API: open a model, make a session, write inputs, run, read outputs.
+//!
+//! ```no_run
+//! let model = sparrow::Model::open("model.spw")?;
+//! let mut session = sparrow::Session::new(&model, &sparrow::Options::default())?;
+//! session.input_mut::<f32>(0)?.fill(0.5);
+//! session.run()?;
+//! println!("{:?}", session.output::<f32>(0)?);
+//! # Ok::<(), sparrow::Error>(())
+//! ```
+//!
+//! A file is mapped, not read: weights come from the page cache, shared between processes. A [`Model`] is cheap to share
+//! between threads; each thread makes its own [`Session`], which owns its arena. Nothing is allocated while it runs.
+
+mod bytes;
+mod error;
+mod model;
+mod pool;
+mod session;
+
+pub use bytes::AlignedBytes;
+pub use error::Error;
+pub use model::Model;
+pub use pool::Pool;
+pub use session::{Options, Profile, ProfiledOp, Session, TensorInfo};
+pub use sparrow_kernels::{DType, Features, Kernel, Kernels};
+pub use sparrow_runtime as runtime;
+
+/// The features of the CPU this runs on.
+pub fn detect() -> Features {
+    #[cfg(target_arch = "x86_64")]
+    return sparrow_kernels_x86::detect();
+    #[cfg(target_arch = "aarch64")]
+    return sparrow_kernels_arm::detect();
+    #[cfg(target_arch = "wasm32")]
+    return sparrow_kernels_wasm::detect();
+    #[allow(unreachable_code)] // reached where none of the above is compiled
+    Features::NONE
+}
+
+/// The kernels this CPU can run with these of its features, best first.
+pub fn kernels(features: Features) -> Kernels {
+    let features = Features(features.0 & detect().0);
+    #[cfg(target_arch = "x86_64")]
+    return Kernels::new(&[sparrow_kernels_x86::CATALOGUE], features);
+    #[cfg(target_arch = "aarch64")]
+    return Kernels::new(&[sparrow_kernels_arm::CATALOGUE], features);
+    #[cfg(target_arch = "wasm32")]
+    return Kernels::new(&[sparrow_kernels_wasm::CATALOGUE], features);
+    #[allow(unreachable_code)] // reached where none of the above is compiled
+    Kernels::new(&[], features)
+}

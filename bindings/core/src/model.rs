@@ -1,0 +1,88 @@
+//! A model: a mapped file or bytes in memory, validated once.
+
+use crate::{AlignedBytes, Error};
+use self_cell::self_cell;
+use sparrow_runtime as runtime;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where the file's bytes are.
+#[derive(Debug)]
+enum Storage {
+    Bytes(AlignedBytes),
+    #[cfg(not(target_arch = "wasm32"))]
+    Mapped(memmap2::Mmap),
+}
+
+impl Storage {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes.as_slice(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::Mapped(map) => map,
+        }
+    }
+}
+
+type View<'a> = runtime::Model<'a>;
+
+self_cell!(
+    struct Opened {
+        owner: Storage,
+        #[covariant]
+        dependent: View,
+    }
+    impl {Debug}
+);
+
+/// A validated model. Cloning shares it; it may be used from any thread.
+#[derive(Clone, Debug)]
+pub struct Model(Arc<Opened>);
+
+impl Model {
+    /// Maps and validates a file. No weight is read: pages come in when a run first touches them.
+    ///
+    /// The file must not be changed in place while the model is open (`sparrow convert` never does: it writes a new file
+    /// and renames it).
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::File`] with what is wrong with the file.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        let file = std::fs::File::open(path).map_err(io)?;
+        if !file.metadata().map_err(io)?.is_file() {
+            return Err(io(std::io::Error::other("not a file")));
+        }
+        // SAFETY: the mapping is private and read-only. That nobody changes the file in place meanwhile is the
+        // documented condition of this function, as of every mapped file.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
+        Self::from_storage(Storage::Mapped(map)).map_err(|source| Error::File { path: path.to_owned(), source })
+    }
+
+    /// Validates a model held in memory; the bytes are copied, to where they are aligned.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        Self::from_aligned(AlignedBytes::copy_of(bytes))
+    }
+
+    /// Validates a model held in memory, without a copy.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn from_aligned(bytes: AlignedBytes) -> Result<Self, Error> {
+        Ok(Self::from_storage(Storage::Bytes(bytes))?)
+    }
+
+    fn from_storage(storage: Storage) -> Result<Self, runtime::Error> {
+        Ok(Self(Arc::new(Opened::try_new(storage, |storage| runtime::Model::open(storage.bytes()))?)))
+    }
+
+    /// The runtime's view of it: tensors, operators, entry points, sections.
+    pub fn view(&self) -> runtime::Model<'_> {
+        *self.0.borrow_dependent()
+    }
+}

@@ -1,0 +1,73 @@
+//! The program `sparrow`.
+//!
+//! Every command prints for people; with `--json`, one JSON value for machines. Errors name the file, what is wrong and
+//! what to do, and leave no half-written file.
+
+mod arrays;
+mod bench;
+mod convert;
+mod demo;
+mod fail;
+mod inspect;
+mod picture;
+mod run;
+mod table;
+mod verify;
+mod zoo;
+
+use clap::{Parser, Subcommand};
+use fail::Failure;
+use std::process::ExitCode;
+
+/// Makes trained networks small and fast: converts ONNX to one flat file that runs in place, without allocating, on
+/// phones, in browsers and on small machines.
+///
+/// Begin with `sparrow demo`. For a network of your own:
+///
+///   sparrow convert model.onnx -o model.spw
+///   sparrow verify model.spw --against model.onnx
+///   sparrow bench model.spw --profile
+#[derive(Parser)]
+#[command(version, about, long_about, verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Convert, run and compare a small trained network that is part of this program (the default).
+    Demo(demo::Args),
+    /// Convert an ONNX network to a Sparrow file.
+    Convert(convert::Args),
+    /// Run a Sparrow file on arrays or a picture.
+    Run(run::Args),
+    /// Show what a Sparrow file holds.
+    Inspect(inspect::Args),
+    /// Measure latency and memory.
+    Bench(bench::Args),
+    /// Compare a Sparrow file with its source, layer by layer.
+    Verify(verify::Args),
+    /// Write a well-known network with seeded weights as ONNX, for benches that need no download.
+    Zoo(zoo::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        None => demo::run(&demo::Args::default()),
+        Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::Convert(args)) => convert::run(&args),
+        Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Inspect(args)) => inspect::run(&args),
+        Some(Command::Bench(args)) => bench::run(&args),
+        Some(Command::Verify(args)) => verify::run(&args),
+        Some(Command::Zoo(args)) => zoo::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(message)) => {
+            eprintln!("sparrow: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

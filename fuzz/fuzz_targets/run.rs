@@ -1,0 +1,27 @@
+//! Any bytes, hashes mended: what opens must run inside its memory.
+#![no_main]
+
+mod common;
+
+use libfuzzer_sys::fuzz_target;
+use sparrow_kernels::Kernels;
+use sparrow_runtime::{Model, OneThread, Session};
+use std::ops::ControlFlow;
+
+fuzz_target!(|data: &[u8]| {
+    let mut file = common::Aligned::new(data);
+    common::mend(file.bytes());
+    let Ok(model) = Model::open(file.bytes()) else { return };
+    let Some(entry) = model.entry(0) else { return };
+    if entry.arena_size > 1 << 20 {
+        return;
+    }
+    let kernels = Kernels::scalar();
+    let mut arena = common::Aligned::new(&vec![0x3d; entry.arena_size]);
+    let Ok(mut session) = Session::new(model, 0, &kernels, arena.bytes()) else { return };
+    let mut steps = 0;
+    let _ = session.run_with(&OneThread, &mut |_, _| {
+        steps += 1;
+        if steps > 200 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+});

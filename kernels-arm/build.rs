@@ -1,0 +1,29 @@
+//! Compiles the SVE kernels, which are C: Rust has no stable SVE types.
+//!
+//! Only for 64-bit Arm Linux and Android (Apple's cores have no SVE outside streaming mode), and only where a C compiler
+//! for the target is found (`CC_<target>` or what the crate `cc` looks for); otherwise the crate goes without them.
+
+use std::env::var;
+
+const SOURCE: &str = "sve/conv.c";
+
+fn main() {
+    println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo:rustc-check-cfg=cfg(sparrow_sve)");
+    let [arch, os] = ["CARGO_CFG_TARGET_ARCH", "CARGO_CFG_TARGET_OS"].map(|name| var(name).unwrap_or_default());
+    if arch != "aarch64" || !["linux", "android"].contains(&os.as_str()) {
+        return;
+    }
+    let compiled = cc::Build::new()
+        .file(SOURCE)
+        .flag("-march=armv8.2-a+sve")
+        // Results must be the same everywhere: no fused multiply-add that the source does not ask for.
+        .flag("-ffp-contract=off")
+        .opt_level(3)
+        .warnings(true)
+        .try_compile("sparrow_sve");
+    match compiled {
+        Ok(()) => println!("cargo:rustc-cfg=sparrow_sve"),
+        Err(error) => println!("cargo:warning=built without SVE kernels: no working C compiler for the target ({error}); set CC_<target>"),
+    }
+}

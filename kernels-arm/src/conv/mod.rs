@@ -1,0 +1,239 @@
+//! Convolutions: one tile loop for all kinds of numbers, dense and sparse.
+//!
+//! A tile of `R` pixels by `W` vectors of channels is kept in registers; a step takes one index unit of the reduction
+//! axis (one element, or four int8), multiplies its `W` vectors of weights by that unit of each pixel, broadcast from a
+//! lane of a register ("by element"), and adds. 5 pixels by 4 vectors is 20 sums, which with 4 weights and 5 inputs
+//! leaves 3 of 32 registers: 20 multiply-adds for 4 loads of weights, so that two vector pipes stay busy.
+//!
+//! ```text
+//! dense    x: one 16-byte load a pixel for 4 (f32, int8) or 8 (f16) steps, then lanes 0, 1, 2, ..
+//! sparse   x: for each kept unit a load of just its 2 or 4 bytes: no vector slot, as `ld1r` would take
+//! w        [unit][16 channels]: W consecutive vectors (two panels for f16)
+//! ```
+//!
+//! Kinds of numbers are [`Number`]s: [`F32`], [`F16`] (sums in half precision, as fast f16 must), [`I8Dot`]. int8 without
+//! dot product and with SMMLA differ too much and have tiles of their own.
+
+mod i8;
+mod i8mm;
+mod number;
+#[cfg(sparrow_sve)]
+mod sve;
+
+use number::{F16, F16x4, F32, I8Dot, Number};
+use sparrow_kernels::conv::{Micro, Tile, accepts, drive, units};
+use sparrow_kernels::{Features, Kernel, Layout, Op};
+
+/// Sums of a tile.
+pub type Sums<N, const R: usize, const W: usize> = [[<N as Number>::Sum; W]; R];
+
+/// The dense tile: `R` pixels by `W` vectors, `V` of them to a panel.
+struct Dense<N, const R: usize, const W: usize, const V: usize>(N);
+
+impl<N: Number, const R: usize, const W: usize, const V: usize> Micro for Dense<N, R, W, V> {
+    const ROWS: usize = R;
+    const PANELS: usize = W / V;
+
+    unsafe fn prepare(tile: &Tile) -> u32 {
+        // SAFETY: the caller's promise.
+        unsafe { N::prepare(tile) }
+    }
+
+    unsafe fn tile(tile: &Tile) {
+        let narrow = W > V && tile.channels <= V * N::CHANNELS;
+        // SAFETY: the caller's promise. With one pixel the others are its copies; with few channels there is one panel.
+        unsafe {
+            match (tile.rows, narrow) {
+                (1, true) => single::<N, V, V>(tile, R),
+                (1, false) => single::<N, W, V>(tile, R),
+                (_, true) => dense::<N, R, V, V>(tile, R),
+                (_, false) => dense::<N, R, W, V>(tile, R),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`Micro::tile`]; `rows` entries of runs to a tap, at least `R`.
+#[inline(never)]
+unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(tile: &Tile, rows: usize) {
+    // SAFETY: bias, weights and runs are as the tile says: a tap has `units` units, padded by `check`'s promise.
+    unsafe {
+        let mut sums: Sums<N, R, W> = [N::bias::<W>(tile); R];
+        let units = tile.kc.div_ceil(N::UNIT / N::SIZE);
+        let mut weights = tile.weights;
+        for tap in 0..tile.taps {
+            let runs = tile.runs.add(tap * rows);
+            let mut x: [*const u8; R] = core::array::from_fn(|r| *runs.add(r));
+            for _ in 0..units / N::LANES {
+                let inputs = x.map(|x| N::load_lanes(x));
+                N::steps::<R, W, V>(&mut sums, weights, tile.panel_stride, &inputs);
+                x = x.map(|x| x.add(16));
+                weights = weights.add(N::LANES * V * N::VECTOR);
+            }
+            for _ in 0..units % N::LANES {
+                let inputs = x.map(|x| N::load_unit(x));
+                step::<N, R, W, V, 0>(&mut sums, weights, tile.panel_stride, &inputs);
+                x = x.map(|x| x.add(N::UNIT));
+                weights = weights.add(V * N::VECTOR);
+            }
+        }
+        N::finish(tile, sums);
+    }
+}
+
+/// Sets of sums of one pixel.
+const SETS: usize = 4;
+
+/// One pixel. Its `W` sums alone would wait for one another: lanes take turns with four sets of them.
+///
+/// # Safety
+/// As [`dense`].
+#[inline(never)]
+unsafe fn single<N: Number, const W: usize, const V: usize>(tile: &Tile, rows: usize) {
+    // SAFETY: bias, weights and runs are as the tile says.
+    unsafe {
+        let mut sets: [Sums<N, 1, W>; SETS] = [[[N::zero(); W]]; SETS];
+        sets[0] = [N::bias::<W>(tile)];
+        let units = tile.kc.div_ceil(N::UNIT / N::SIZE);
+        let mut weights = tile.weights;
+        for tap in 0..tile.taps {
+            let mut x = *tile.runs.add(tap * rows);
+            for _ in 0..units / N::LANES {
+                N::turns::<W, V>(&mut sets, weights, tile.panel_stride, N::load_lanes(x));
+                x = x.add(16);
+                weights = weights.add(N::LANES * V * N::VECTOR);
+            }
+            for _ in 0..units % N::LANES {
+                step::<N, 1, W, V, 0>(&mut sets[0], weights, tile.panel_stride, &[N::load_unit(x)]);
+                x = x.add(N::UNIT);
+                weights = weights.add(V * N::VECTOR);
+            }
+        }
+        let [[a], [b], [c], [d]] = sets;
+        N::finish(tile, [core::array::from_fn::<_, W, _>(|v| N::add(N::add(a[v], b[v]), N::add(c[v], d[v])))]);
+    }
+}
+
+/// One unit of the reduction axis: lane `L` of the inputs.
+///
+/// # Safety
+/// `W` vectors of weights are readable, `V` to a panel.
+#[inline(always)]
+unsafe fn step<N: Number, const R: usize, const W: usize, const V: usize, const L: i32>(
+    sums: &mut Sums<N, R, W>,
+    weights: *const u8,
+    panel_stride: usize,
+    inputs: &[N::Input; R],
+) {
+    for v in 0..W {
+        // SAFETY: the caller's promise.
+        let w = unsafe { N::load_weights(weights.add(v / V * panel_stride + v % V * N::VECTOR)) };
+        for r in 0..R {
+            // SAFETY: the kernel's features are there.
+            sums[r][v] = unsafe { N::multiply_add::<L>(sums[r][v], w, inputs[r]) };
+        }
+    }
+}
+
+/// The sparse tile: `R` pixels by one block of `W` vectors.
+struct Sparse<N, const R: usize, const W: usize>(N);
+
+impl<N: Number, const R: usize, const W: usize> Micro for Sparse<N, R, W> {
+    const ROWS: usize = R;
+    const PANELS: usize = 1;
+
+    unsafe fn prepare(tile: &Tile) -> u32 {
+        // SAFETY: the caller's promise.
+        unsafe { N::prepare(tile) }
+    }
+
+    unsafe fn tile(tile: &Tile) {
+        // SAFETY: the caller's promise. With one pixel the others are its copies.
+        unsafe { if tile.rows == 1 { sparse::<N, 1, W>(tile, R) } else { sparse::<N, R, W>(tile, R) } }
+    }
+}
+
+/// # Safety
+/// As [`Micro::tile`]; `rows` entries of runs to a tap, at least `R`.
+#[inline(never)]
+unsafe fn sparse<N: Number, const R: usize, const W: usize>(tile: &Tile, rows: usize) {
+    // SAFETY: bias, weights, index and runs are as the tile says.
+    unsafe {
+        let mut sums: Sums<N, R, W> = [N::bias::<W>(tile); R];
+        let (mut weights, mut positions) = (tile.weights, tile.positions);
+        for tap in 0..tile.taps {
+            let runs = tile.runs.add(tap * rows);
+            let x: [*const u8; R] = core::array::from_fn(|r| *runs.add(r));
+            let kept = usize::from(*tile.counts.add(tap));
+            let one = |sums: &mut Sums<N, R, W>, n: usize, weights: *const u8, positions: *const u16| {
+                let at = usize::from(*positions.add(n)) * N::UNIT;
+                let inputs = x.map(|x| N::load_unit(x.add(at)));
+                step::<N, R, W, W, 0>(sums, weights.add(n * W * N::VECTOR), 0, &inputs);
+            };
+            for _ in 0..kept / 4 {
+                one(&mut sums, 0, weights, positions);
+                one(&mut sums, 1, weights, positions);
+                one(&mut sums, 2, weights, positions);
+                one(&mut sums, 3, weights, positions);
+                (weights, positions) = (weights.add(4 * W * N::VECTOR), positions.add(4));
+            }
+            for _ in 0..kept % 4 {
+                one(&mut sums, 0, weights, positions);
+                (weights, positions) = (weights.add(W * N::VECTOR), positions.add(1));
+            }
+        }
+        N::finish(tile, sums);
+    }
+}
+
+macro_rules! kernel {
+    ($name:literal, $features:expr, $layout:ident, $micro:ty) => {
+        Kernel {
+            name: $name,
+            op: Op::Conv,
+            requires: $features,
+            accepts: |call| accepts(call, <$micro>::ROWS, Layout::$layout),
+            units: units::<$micro>,
+            run: drive::<$micro>,
+        }
+    };
+}
+
+const NEON: Features = Features::NEON;
+const FP16: Features = NEON.union(Features::FP16);
+const DOT: Features = NEON.union(Features::DOTPROD);
+const I8MM: Features = NEON.union(Features::I8MM);
+
+/// The SVE convolutions: before all others, since `detect` names SVE only where its vectors are longer than NEON's.
+#[cfg(sparrow_sve)]
+pub const SVE: &[Kernel] = &[
+    kernel!("conv_f32_b16_sve", Features::SVE, DenseF32, sve::DenseF32),
+    kernel!("spconv_f32_b16_sve", Features::SVE, SparseF32B16, sve::SparseF32),
+    kernel!("conv_i8_b16_sve", Features::SVE, DenseI8, sve::DenseI8),
+    kernel!("spconv_i8_b16_sve", Features::SVE, SparseI8B16, sve::SparseI8),
+];
+/// No SVE convolutions: built without a C compiler.
+#[cfg(not(sparrow_sve))]
+pub const SVE: &[Kernel] = &[];
+
+/// The other convolutions, best first.
+pub const CATALOGUE: &[Kernel] = &[
+    kernel!("conv_f32_b16_neon", NEON, DenseF32, Dense<F32, 5, 4, 4>),
+    kernel!("conv_f16_b16_neon_fp16", FP16, DenseF16, Dense<F16, 5, 4, 2>),
+    kernel!("conv_i8_b16_neon_i8mm", I8MM, DenseI8, i8mm::Dense),
+    kernel!("conv_i8_b16_neon_dotprod", DOT, DenseI8, Dense<I8Dot, 5, 4, 4>),
+    kernel!("conv_i8_b16_neon", NEON, DenseI8, i8::Widening<4, false>),
+    kernel!("spconv_f32_b16_neon", NEON, SparseF32B16, Sparse<F32, 5, 4>),
+    kernel!("spconv_f32_b8_neon", NEON, SparseF32B8, Sparse<F32, 10, 2>),
+    kernel!("spconv_f32_b4_neon", NEON, SparseF32B4, Sparse<F32, 12, 1>),
+    kernel!("spconv_f16_b16_neon_fp16", FP16, SparseF16B16, Sparse<F16, 10, 2>),
+    kernel!("spconv_f16_b8_neon_fp16", FP16, SparseF16B8, Sparse<F16, 12, 1>),
+    kernel!("spconv_f16_b4_neon_fp16", FP16, SparseF16B4, Sparse<F16x4, 12, 1>),
+    kernel!("spconv_i8_b16_neon_dotprod", DOT, SparseI8B16, Sparse<I8Dot, 5, 4>),
+    kernel!("spconv_i8_b8_neon_dotprod", DOT, SparseI8B8, Sparse<I8Dot, 10, 2>),
+    kernel!("spconv_i8_b4_neon_dotprod", DOT, SparseI8B4, Sparse<I8Dot, 12, 1>),
+    kernel!("spconv_i8_b16_neon", NEON, SparseI8B16, i8::Widening<4, true>),
+    kernel!("spconv_i8_b8_neon", NEON, SparseI8B8, i8::Widening<2, true>),
+    kernel!("spconv_i8_b4_neon", NEON, SparseI8B4, i8::Widening<1, true>),
+];

@@ -1,0 +1,456 @@
+//! The kinds of numbers the tile loop multiplies.
+
+use super::{SETS, Sums, step};
+use crate::finish::{Range, Requant, Slow, is_plain};
+use crate::simd::*;
+use core::arch::aarch64::*;
+use sparrow_kernels::DType;
+use sparrow_kernels::conv::Tile;
+
+/// How one kind of number is loaded, multiplied and finished.
+///
+/// # Safety
+/// Every function needs what its pointers' description in [`Tile`] says, and the features of the kernels it serves.
+pub trait Number {
+    /// A vector of sums.
+    type Sum: Copy;
+    /// A vector of weights.
+    type Weights: Copy;
+    /// Inputs of one pixel, one index unit a lane.
+    type Input: Copy;
+    /// Bytes of an element.
+    const SIZE: usize;
+    /// Bytes of an index unit.
+    const UNIT: usize;
+    /// Units of a 16-byte load of inputs.
+    const LANES: usize;
+    /// Bytes of a vector of weights.
+    const VECTOR: usize;
+    /// Channels of a vector.
+    const CHANNELS: usize;
+
+    /// The unit's hint.
+    unsafe fn prepare(_tile: &Tile) -> u32 {
+        0
+    }
+    /// Sums that hold nothing but the bias of the first `W` vectors.
+    unsafe fn bias<const W: usize>(tile: &Tile) -> [Self::Sum; W];
+    /// Sums that hold nothing.
+    unsafe fn zero() -> Self::Sum;
+    /// `a + b`.
+    unsafe fn add(a: Self::Sum, b: Self::Sum) -> Self::Sum;
+    /// A vector of weights.
+    unsafe fn load_weights(from: *const u8) -> Self::Weights;
+    /// `LANES` units.
+    unsafe fn load_lanes(from: *const u8) -> Self::Input;
+    /// One unit, in lane 0.
+    unsafe fn load_unit(from: *const u8) -> Self::Input;
+    /// `sum + w * lane L of x`.
+    unsafe fn multiply_add<const L: i32>(sum: Self::Sum, w: Self::Weights, x: Self::Input) -> Self::Sum;
+    /// [`step`] for each lane.
+    unsafe fn steps<const R: usize, const W: usize, const V: usize>(sums: &mut Sums<Self, R, W>, weights: *const u8, panel_stride: usize, inputs: &[Self::Input; R])
+    where
+        Self: Sized;
+    /// [`step`] for each lane of one pixel, in turns with each set of sums.
+    unsafe fn turns<const W: usize, const V: usize>(sets: &mut [Sums<Self, 1, W>; SETS], weights: *const u8, panel_stride: usize, input: Self::Input)
+    where
+        Self: Sized;
+    /// The last step.
+    unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[Self::Sum; W]; R]);
+}
+
+macro_rules! steps {
+    ($vector:expr; $($lane:literal)*) => {
+        #[inline(always)]
+        unsafe fn steps<const R: usize, const W: usize, const V: usize>(sums: &mut Sums<Self, R, W>, weights: *const u8, panel_stride: usize, inputs: &[Self::Input; R]) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                $(step::<Self, R, W, V, $lane>(sums, weights.add($lane * V * $vector), panel_stride, inputs);)*
+            }
+        }
+        #[inline(always)]
+        unsafe fn turns<const W: usize, const V: usize>(sets: &mut [Sums<Self, 1, W>; SETS], weights: *const u8, panel_stride: usize, input: Self::Input) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                $(step::<Self, 1, W, V, $lane>(&mut sets[$lane % SETS], weights.add($lane * V * $vector), panel_stride, &[input]);)*
+            }
+        }
+    };
+}
+
+/// The addresses of one pixel of a tile: residual (or null) and y.
+///
+/// # Safety
+/// `r` is less than the tile's `ROWS`.
+#[inline(always)]
+unsafe fn pixel(tile: &Tile, r: usize) -> (*const u8, *mut u8) {
+    // SAFETY: `ROWS` entries each.
+    unsafe { (if tile.residual.is_null() { tile.residual.cast() } else { *tile.residual.add(r) }, *tile.y.add(r)) }
+}
+
+fn slow(tile: &Tile) -> Slow<'_> {
+    Slow { epilogue: &tile.epilogue, slopes: tile.slopes, channels: tile.channels }
+}
+
+/// 32-bit floats.
+pub struct F32;
+
+impl Number for F32 {
+    type Sum = float32x4_t;
+    type Weights = float32x4_t;
+    type Input = float32x4_t;
+    const SIZE: usize = 4;
+    const UNIT: usize = 4;
+    const LANES: usize = 4;
+    const VECTOR: usize = 16;
+    const CHANNELS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn bias<const W: usize>(tile: &Tile) -> [float32x4_t; W] {
+        // SAFETY: readable up to a multiple of 16 channels.
+        core::array::from_fn(|v| unsafe { vld1q_f32(tile.bias.cast::<f32>().add(4 * v)) })
+    }
+    #[inline(always)]
+    unsafe fn zero() -> float32x4_t {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe { vdupq_n_f32(0.0) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: the kernel's features are there.
+        unsafe { vaddq_f32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn load_weights(from: *const u8) -> float32x4_t {
+        // SAFETY: the caller's promise.
+        unsafe { vld1q_f32(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_lanes(from: *const u8) -> float32x4_t {
+        // SAFETY: the caller's promise.
+        unsafe { vld1q_f32(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_unit(from: *const u8) -> float32x4_t {
+        // SAFETY: the caller's promise.
+        unsafe { vsetq_lane_f32::<0>(from.cast::<f32>().read_unaligned(), vdupq_n_f32(0.0)) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add<const L: i32>(sum: float32x4_t, w: float32x4_t, x: float32x4_t) -> float32x4_t {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe { vfmaq_laneq_f32::<L>(sum, w, x) }
+    }
+    steps!(16; 0 1 2 3);
+
+    #[inline(always)]
+    unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[float32x4_t; W]; R]) {
+        if is_plain(&tile.epilogue, DType::F32, !tile.residual.is_null()) && tile.channels >= 4 * W {
+            // SAFETY: NEON is part of every 64-bit Arm.
+            let (lo, hi) = unsafe { (vdupq_n_f32(tile.epilogue.lo), vdupq_n_f32(tile.epilogue.hi)) };
+            for (r, sums) in sums.into_iter().enumerate() {
+                for (v, sum) in sums.into_iter().enumerate() {
+                    // SAFETY: `r` is below `ROWS`, and the channels exist.
+                    unsafe { vst1q_f32((*tile.y.add(r)).cast::<f32>().add(4 * v), vminnmq_f32(vmaxnmq_f32(sum, lo), hi)) };
+                }
+            }
+        } else {
+            let spilled = sums;
+            for (r, sums) in spilled.iter().enumerate().take(tile.rows) {
+                // SAFETY: the pixel exists; its sums cover the channels.
+                unsafe {
+                    let (residual, y) = pixel(tile, r);
+                    slow(tile).pixel_f32(sums.as_ptr().cast(), residual, y);
+                }
+            }
+        }
+    }
+}
+
+/// 16-bit floats, eight to a vector.
+pub struct F16;
+/// 16-bit floats, four to a vector.
+pub struct F16x4;
+
+/// A half in lane 0.
+///
+/// # Safety
+/// Two bytes are readable.
+#[inline(always)]
+unsafe fn load_half(from: *const u8) -> H8 {
+    // SAFETY: the caller's promise.
+    unsafe { vsetq_lane_u16::<0>(from.cast::<u16>().read_unaligned(), vdupq_n_u16(0)) }
+}
+
+impl F16 {
+    /// Spilled sums of the slow path: `n` of them, widened, one pixel after another.
+    ///
+    /// # Safety
+    /// As [`Number::finish`]; `sums` holds `per_pixel` halves a pixel, a multiple of 4.
+    #[inline(never)]
+    unsafe fn finish_slow(tile: &Tile, sums: *const u16, per_pixel: usize) {
+        let mut wide = [0f32; 32];
+        for r in 0..tile.rows {
+            // SAFETY: the pixel exists; its sums cover the channels; a tile has at most 32 of them.
+            unsafe {
+                for channel in (0..per_pixel).step_by(4) {
+                    vst1q_f32(wide.as_mut_ptr().add(channel), widen(vld1_u16(sums.add(r * per_pixel + channel))));
+                }
+                let (residual, y) = pixel(tile, r);
+                slow(tile).pixel_f32(wide.as_ptr(), residual, y);
+            }
+        }
+    }
+}
+
+impl Number for F16 {
+    type Sum = H8;
+    type Weights = H8;
+    type Input = H8;
+    const SIZE: usize = 2;
+    const UNIT: usize = 2;
+    const LANES: usize = 8;
+    const VECTOR: usize = 16;
+    const CHANNELS: usize = 8;
+
+    #[inline(always)]
+    unsafe fn bias<const W: usize>(tile: &Tile) -> [H8; W] {
+        let bias = tile.bias.cast::<f32>();
+        // SAFETY: readable up to a multiple of 16 channels.
+        core::array::from_fn(|v| unsafe { narrow_pair(vld1q_f32(bias.add(8 * v)), vld1q_f32(bias.add(8 * v + 4))) })
+    }
+    #[inline(always)]
+    unsafe fn zero() -> H8 {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe { vdupq_n_u16(0) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: H8, b: H8) -> H8 {
+        // SAFETY: the kernel's features are there.
+        unsafe { fadd_h8(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn load_weights(from: *const u8) -> H8 {
+        // SAFETY: the caller's promise.
+        unsafe { vld1q_u16(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_lanes(from: *const u8) -> H8 {
+        // SAFETY: the caller's promise.
+        unsafe { vld1q_u16(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_unit(from: *const u8) -> H8 {
+        // SAFETY: the caller's promise.
+        unsafe { load_half(from) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add<const L: i32>(sum: H8, w: H8, x: H8) -> H8 {
+        // SAFETY: the kernel requires fp16.
+        unsafe { fmla_lane_h8::<L>(sum, w, x) }
+    }
+    steps!(16; 0 1 2 3 4 5 6 7);
+
+    #[inline(always)]
+    unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[H8; W]; R]) {
+        if is_plain(&tile.epilogue, DType::F16, !tile.residual.is_null()) && tile.channels >= 8 * W {
+            // SAFETY: base architecture.
+            let [lo, hi] = [tile.epilogue.lo, tile.epilogue.hi].map(|bound| unsafe { narrow_pair(vdupq_n_f32(bound), vdupq_n_f32(bound)) });
+            for (r, sums) in sums.into_iter().enumerate() {
+                for (v, sum) in sums.into_iter().enumerate() {
+                    // SAFETY: `r` is below `ROWS`, and the channels exist.
+                    unsafe { vst1q_u16((*tile.y.add(r)).cast::<u16>().add(8 * v), fminnm_h8(fmaxnm_h8(sum, lo), hi)) };
+                }
+            }
+        } else {
+            let spilled = sums;
+            // SAFETY: `8 * W` halves a pixel.
+            unsafe { F16::finish_slow(tile, spilled.as_ptr().cast(), 8 * W) }
+        }
+    }
+}
+
+impl Number for F16x4 {
+    type Sum = H4;
+    type Weights = H4;
+    type Input = H8;
+    const SIZE: usize = 2;
+    const UNIT: usize = 2;
+    const LANES: usize = 8;
+    const VECTOR: usize = 8;
+    const CHANNELS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn bias<const W: usize>(tile: &Tile) -> [H4; W] {
+        // SAFETY: readable up to a multiple of 16 channels.
+        core::array::from_fn(|v| unsafe { narrow(vld1q_f32(tile.bias.cast::<f32>().add(4 * v))) })
+    }
+    #[inline(always)]
+    unsafe fn zero() -> H4 {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe { vdup_n_u16(0) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: H4, b: H4) -> H4 {
+        // SAFETY: the kernel's features are there.
+        unsafe { vget_low_u16(fadd_h8(vcombine_u16(a, a), vcombine_u16(b, b))) }
+    }
+    #[inline(always)]
+    unsafe fn load_weights(from: *const u8) -> H4 {
+        // SAFETY: the caller's promise.
+        unsafe { vld1_u16(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_lanes(from: *const u8) -> H8 {
+        // SAFETY: the caller's promise.
+        unsafe { vld1q_u16(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_unit(from: *const u8) -> H8 {
+        // SAFETY: the caller's promise.
+        unsafe { load_half(from) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add<const L: i32>(sum: H4, w: H4, x: H8) -> H4 {
+        // SAFETY: the kernel requires fp16.
+        unsafe { fmla_lane_h4::<L>(sum, w, x) }
+    }
+    steps!(8; 0 1 2 3 4 5 6 7);
+
+    #[inline(always)]
+    unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[H4; W]; R]) {
+        let spilled = sums;
+        // SAFETY: `4 * W` halves a pixel.
+        unsafe { F16::finish_slow(tile, spilled.as_ptr().cast(), 4 * W) }
+    }
+}
+
+/// int8 with the dot product of four.
+pub struct I8Dot;
+
+impl Number for I8Dot {
+    type Sum = int32x4_t;
+    type Weights = int8x16_t;
+    type Input = int8x16_t;
+    const SIZE: usize = 1;
+    const UNIT: usize = 4;
+    const LANES: usize = 4;
+    const VECTOR: usize = 16;
+    const CHANNELS: usize = 4;
+
+    unsafe fn prepare(tile: &Tile) -> u32 {
+        // SAFETY: the caller's promise.
+        unsafe { hint_i8(tile) }
+    }
+    #[inline(always)]
+    unsafe fn bias<const W: usize>(tile: &Tile) -> [int32x4_t; W] {
+        // SAFETY: the caller's promise.
+        unsafe { bias_i8(tile) }
+    }
+    #[inline(always)]
+    unsafe fn zero() -> int32x4_t {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe { vdupq_n_s32(0) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        // SAFETY: the kernel's features are there.
+        unsafe { vaddq_s32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn load_weights(from: *const u8) -> int8x16_t {
+        // SAFETY: the caller's promise.
+        unsafe { vld1q_s8(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_lanes(from: *const u8) -> int8x16_t {
+        // SAFETY: the caller's promise.
+        unsafe { vld1q_s8(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_unit(from: *const u8) -> int8x16_t {
+        // SAFETY: the caller's promise.
+        unsafe { vreinterpretq_s8_s32(vsetq_lane_s32::<0>(from.cast::<i32>().read_unaligned(), vdupq_n_s32(0))) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add<const L: i32>(sum: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: the kernel requires dotprod.
+        unsafe { sdot_lane::<L>(sum, w, x) }
+    }
+    steps!(16; 0 1 2 3);
+
+    #[inline(always)]
+    unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[int32x4_t; W]; R]) {
+        // SAFETY: the caller's promise.
+        unsafe { finish_i8(tile, 0, sums) }
+    }
+}
+
+/// The hint of an int8 unit.
+///
+/// # Safety
+/// As [`sparrow_kernels::conv::Micro::prepare`].
+pub unsafe fn hint_i8(tile: &Tile) -> u32 {
+    // SAFETY: the caller's promise; the scale is there for an i8 output, which `hint` looks at first.
+    unsafe { Range::hint(tile.bias.cast(), tile.scale, tile.channels, tile.taps * tile.kc, &tile.epilogue) }
+}
+
+/// What int8 sums begin with.
+///
+/// # Safety
+/// The tile has `W` vectors.
+#[inline(always)]
+pub unsafe fn bias_i8<const W: usize>(tile: &Tile) -> [int32x4_t; W] {
+    let range = Range::from_hint(tile.hint);
+    // SAFETY: readable up to a multiple of 16 channels.
+    core::array::from_fn(|v| range.begin(unsafe { vld1q_s32(tile.bias.cast::<i32>().add(4 * v)) }))
+}
+
+/// Finishes pixels `first..first + R` of an int8 tile.
+///
+/// # Safety
+/// As [`Number::finish`].
+#[inline(always)]
+pub unsafe fn finish_i8<const R: usize, const W: usize>(tile: &Tile, first: usize, sums: [[int32x4_t; W]; R]) {
+    let range = Range::from_hint(tile.hint);
+    if is_plain(&tile.epilogue, DType::I8, !tile.residual.is_null()) && tile.channels >= 4 * W {
+        // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
+        unsafe {
+            match range {
+                Range::Tiny => store_i8(tile, first, sums, Range::Tiny),
+                Range::Short => store_i8(tile, first, sums, Range::Short),
+                Range::Any => store_i8(tile, first, sums, Range::Any),
+            }
+        }
+    } else {
+        let spilled = sums.map(|row| row.map(|sum| range.plain(sum)));
+        for (r, sums) in spilled.iter().enumerate().take(tile.rows.saturating_sub(first)) {
+            // SAFETY: the pixel exists; its sums cover the channels.
+            unsafe {
+                let (residual, y) = pixel(tile, first + r);
+                slow(tile).pixel_i32(sums.as_ptr().cast(), tile.scale, residual, y);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`finish_i8`]; every channel of the `W` vectors exists.
+#[inline(always)]
+unsafe fn store_i8<const R: usize, const W: usize>(tile: &Tile, first: usize, sums: [[int32x4_t; W]; R], range: Range) {
+    let requant = Requant::new(&tile.epilogue, range);
+    // SAFETY: `W` vectors of factors are readable; y has `ROWS` pixels, of `4 * W` channels.
+    unsafe {
+        let factors: [float32x4_t; W] = core::array::from_fn(|v| vld1q_f32(tile.scale.add(4 * v)));
+        for (r, sums) in sums.into_iter().enumerate() {
+            let y = (*tile.y.add(first + r)).cast::<i8>();
+            match W {
+                4 => vst1q_s8(y, requant.codes16(core::array::from_fn(|v| sums[v % W]), core::array::from_fn(|v| factors[v % W]))),
+                2 => vst1_s8(y, requant.codes8(core::array::from_fn(|v| sums[v % W]), core::array::from_fn(|v| factors[v % W]))),
+                _ => {
+                    let codes = requant.codes8([sums[0]; 2], [factors[0]; 2]);
+                    y.cast::<i32>().write_unaligned(vget_lane_s32::<0>(vreinterpret_s32_s8(codes)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! One-instruction shims for what stable Rust offers no intrinsic for, and loads and stores of part of a vector.
+//!
+//! Each shim names the extension it needs with `.arch_extension`, so that functions need no target feature and inline
+//! everywhere; that the CPU has it is the promise of the kernel's `requires`. Half-precision vectors are carried as
+//! `uint16x8_t`: their bits, not their values.
+
+use core::arch::aarch64::*;
+use core::arch::asm;
+
+/// Eight half-precision numbers.
+pub type H8 = uint16x8_t;
+/// Four half-precision numbers.
+pub type H4 = uint16x4_t;
+
+macro_rules! shim {
+    ($(#[$doc:meta])* $name:ident: $extension:literal $code:literal ($($arg:ident: $type:ty),*) -> $out:ty) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// The CPU has the extension.
+        #[inline(always)]
+        pub unsafe fn $name($($arg: $type),*) -> $out {
+            let out: $out;
+            // SAFETY: a computation on registers; the extension is there by the caller's promise.
+            unsafe {
+                asm!(concat!(".arch_extension ", $extension), $code, out = lateout(vreg) out, $($arg = in(vreg) $arg,)* options(pure, nomem, nostack, preserves_flags));
+            }
+            out
+        }
+    };
+    ($(#[$doc:meta])* $name:ident: $extension:literal $code:literal lane $class:ident ($acc:ty, $w:ty, $x:ty)) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// The CPU has the extension; the lane exists.
+        #[inline(always)]
+        pub unsafe fn $name<const LANE: i32>(mut acc: $acc, w: $w, x: $x) -> $acc {
+            // SAFETY: a computation on registers; the extension is there by the caller's promise.
+            unsafe {
+                asm!(concat!(".arch_extension ", $extension), $code, acc = inout(vreg) acc, w = in(vreg) w, x = in($class) x, lane = const LANE, options(pure, nomem, nostack, preserves_flags));
+            }
+            acc
+        }
+    };
+    ($(#[$doc:meta])* $name:ident: $extension:literal $code:literal acc ($acc:ty, $w:ty)) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// The CPU has the extension.
+        #[inline(always)]
+        pub unsafe fn $name(mut acc: $acc, w: $w, x: $w) -> $acc {
+            // SAFETY: a computation on registers; the extension is there by the caller's promise.
+            unsafe {
+                asm!(concat!(".arch_extension ", $extension), $code, acc = inout(vreg) acc, w = in(vreg) w, x = in(vreg) x, options(pure, nomem, nostack, preserves_flags));
+            }
+            acc
+        }
+    };
+}
+
+shim! {
+    /// `acc[i] += w[4i..4i+4] . x[4 LANE..4 LANE+4]`.
+    sdot_lane: "dotprod" "sdot {acc:v}.4s, {w:v}.16b, {x:v}.4b[{lane}]" lane vreg (int32x4_t, int8x16_t, int8x16_t)
+}
+shim! {
+    /// `acc[i] += w[4i..4i+4] . x[4i..4i+4]`.
+    sdot: "dotprod" "sdot {acc:v}.4s, {w:v}.16b, {x:v}.16b" acc (int32x4_t, int8x16_t)
+}
+shim! {
+    /// `acc[2i+j] += w[8i..8i+8] . x[8j..8j+8]`.
+    smmla: "i8mm" "smmla {acc:v}.4s, {w:v}.16b, {x:v}.16b" acc (int32x4_t, int8x16_t)
+}
+shim! {
+    /// `acc + w * x[LANE]`, rounded once.
+    fmla_lane_h8: "fp16" "fmla {acc:v}.8h, {w:v}.8h, {x:v}.h[{lane}]" lane vreg_low16 (H8, H8, H8)
+}
+shim! {
+    /// `acc + w * x[LANE]`, rounded once.
+    fmla_lane_h4: "fp16" "fmla {acc:v}.4h, {w:v}.4h, {x:v}.h[{lane}]" lane vreg_low16 (H4, H4, H8)
+}
+shim! {
+    /// `acc + w * x`, rounded once.
+    fmla_h8: "fp16" "fmla {acc:v}.8h, {w:v}.8h, {x:v}.8h" acc (H8, H8)
+}
+shim! {
+    /// The greater of each; a number rather than NaN.
+    fmaxnm_h8: "fp16" "fmaxnm {out:v}.8h, {a:v}.8h, {b:v}.8h" (a: H8, b: H8) -> H8
+}
+shim! {
+    /// The lesser of each; a number rather than NaN.
+    fminnm_h8: "fp16" "fminnm {out:v}.8h, {a:v}.8h, {b:v}.8h" (a: H8, b: H8) -> H8
+}
+shim! {
+    /// Sum.
+    fadd_h8: "fp16" "fadd {out:v}.8h, {a:v}.8h, {b:v}.8h" (a: H8, b: H8) -> H8
+}
+shim! {
+    /// Widened. Part of the base architecture.
+    widen: "simd" "fcvtl {out:v}.4s, {a:v}.4h" (a: H4) -> float32x4_t
+}
+shim! {
+    /// Rounded to half precision, ties to even. Part of the base architecture.
+    narrow: "simd" "fcvtn {out:v}.4h, {a:v}.4s" (a: float32x4_t) -> H4
+}
+
+/// Two vectors rounded to half precision.
+///
+/// # Safety
+/// None beyond the base architecture.
+#[inline(always)]
+pub unsafe fn narrow_pair(low: float32x4_t, high: float32x4_t) -> H8 {
+    // SAFETY: base architecture.
+    unsafe { vcombine_u16(narrow(low), narrow(high)) }
+}
+
+/// The first `n <= 16` bytes at `from`, zeros behind them.
+///
+/// # Safety
+/// `n` bytes are readable.
+#[inline(always)]
+pub unsafe fn load_bytes(from: *const u8, n: usize) -> uint8x16_t {
+    let mut bytes = [0u8; 16];
+    // SAFETY: `n <= 16` bytes are readable.
+    unsafe {
+        core::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), n.min(16));
+        vld1q_u8(bytes.as_ptr())
+    }
+}
+
+/// Writes the first `n <= 16` bytes of `v`.
+///
+/// # Safety
+/// `n` bytes are writable.
+#[inline(always)]
+pub unsafe fn store_bytes(to: *mut u8, v: uint8x16_t, n: usize) {
+    let mut bytes = [0u8; 16];
+    // SAFETY: `n <= 16` bytes are writable.
+    unsafe {
+        vst1q_u8(bytes.as_mut_ptr(), v);
+        core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, n.min(16));
+    }
+}

@@ -1,0 +1,80 @@
+//! Every kernel of the catalogue against the scalar one, on the CPU at hand or the one qemu plays.
+#![cfg(target_arch = "aarch64")]
+
+use sparrow_kernels::{Features, Op};
+use sparrow_kernels_arm::{CATALOGUE, detect};
+use sparrow_testkit::{cases, compare, compare_cases};
+
+/// Every instruction set of this crate, as kernel names end, with what it needs.
+const SETS: [(&str, Features); 5] = [
+    ("neon", Features::NEON),
+    ("fp16", Features::NEON.union(Features::FP16)),
+    ("dotprod", Features::NEON.union(Features::DOTPROD)),
+    ("i8mm", Features::NEON.union(Features::I8MM)),
+    ("sve", Features::SVE),
+];
+
+/// What this CPU has: `detect` leaves out SVE where its vectors are no longer than NEON's, but its kernels must be right there too.
+fn all() -> Features {
+    if std::arch::is_aarch64_feature_detected!("sve") { detect().union(Features::SVE) } else { detect() }
+}
+
+/// Kernels of these features that the catalogue holds.
+fn expected(features: Features) -> usize {
+    CATALOGUE.iter().copied().flatten().filter(|kernel| features.contains(kernel.requires)).count()
+}
+
+#[test]
+fn kernels_agree_with_scalar() {
+    let features = all();
+    let report = compare(CATALOGUE, features);
+    println!("{features:?}\n{report}");
+    let executed = report.kernels.iter().filter(|kernel| kernel.cases > 0).count();
+    assert_eq!(executed, expected(features), "never ran: {:?}", report.idle().collect::<Vec<_>>());
+    assert!(report.ok(), "{report}");
+}
+
+#[test]
+fn masked_features_are_not_used() {
+    let full = all();
+    for (name, feature) in SETS.iter().skip(1).map(|(name, set)| (name, set.without(Features::NEON))) {
+        let features = full.without(feature);
+        let report = compare_cases(CATALOGUE, features, cases().take(40));
+        let skipped: Vec<_> = report.skipped().collect();
+        assert_eq!(skipped.len(), report.kernels.len() - expected(features));
+        assert!(report.kernels.iter().all(|kernel| kernel.name.ends_with(name) <= kernel.skipped), "{name}: {skipped:?}");
+    }
+}
+
+#[test]
+fn detection_agrees_with_the_standard_library() {
+    let found = [
+        (Features::NEON, std::arch::is_aarch64_feature_detected!("neon")),
+        (Features::FP16, std::arch::is_aarch64_feature_detected!("fp16")),
+        (Features::DOTPROD, std::arch::is_aarch64_feature_detected!("dotprod")),
+        (Features::I8MM, std::arch::is_aarch64_feature_detected!("i8mm")),
+    ];
+    for (feature, there) in found {
+        assert_eq!(detect().contains(feature), there, "{feature:?}");
+    }
+}
+
+#[test]
+fn names_follow_the_grammar() {
+    let operations = [("conv", Op::Conv), ("spconv", Op::Conv), ("depthwise", Op::Depthwise), ("spdepthwise", Op::Depthwise)];
+    let mut seen = Vec::new();
+    for kernel in CATALOGUE.iter().copied().flatten() {
+        let name = kernel.name;
+        assert!(!seen.contains(&name), "{name} twice");
+        seen.push(name);
+        let parts: Vec<&str> = name.split('_').collect();
+        let (_, set) = SETS.iter().find(|(set, _)| name.ends_with(set)).unwrap_or_else(|| panic!("{name}: instruction set"));
+        assert!(kernel.requires == *set, "{name}: features");
+        if let Some((_, op)) = operations.iter().find(|(operation, _)| *operation == parts[0]) {
+            assert!(kernel.op == *op && ["f32", "f16", "i8"].contains(&parts[1]), "{name}: operation and type");
+            assert!(kernel.op != Op::Conv || ["b16", "b8", "b4"].contains(&parts[2]), "{name}: block");
+        } else {
+            assert_eq!(parts[0], kernel.op.name(), "{name}: operation");
+        }
+    }
+}

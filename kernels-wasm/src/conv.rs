@@ -1,0 +1,261 @@
+//! Convolutions: one tile for f32 and int8, dense and sparse.
+//!
+//! A tile is up to `ROWS` pixels by one block of channels. It is walked in passes of `A * E::LANES` channels, a pass in
+//! steps of `R` pixels, and a step keeps `R * A` accumulators in registers over all taps and units:
+//!
+//! ```text
+//! weights [unit][BLOCK channels][4 bytes]      step of R = 2 pixels, A = 4 accumulators
+//!   unit 0  c0-3 c4-7 c8-11 c12-15             pixel 0:  s00 s01 s02 s03
+//!   unit 1  ...                                pixel 1:  s10 s11 s12 s13
+//! ```
+//!
+//! Engines on x86 have 15 registers for this, so `R * A` is 8 and no value but accumulators, one unit of weights and one
+//! input is live. A sparse tile differs in one thing: the unit's place in the run is read from the index.
+
+use crate::engine::{Engine, Float, Half, Wide};
+use crate::{ISA, isa};
+use crate::epilogue::{Common, Last};
+use crate::simd::load;
+use core::arch::wasm32::*;
+use core::marker::PhantomData;
+use sparrow_kernels::conv::{Micro, Tile, accepts, drive, units};
+use sparrow_kernels::{DType, Features, Kernel, Layout, Op};
+
+/// Pixels of a tile.
+const ROWS: usize = 16;
+
+/// The tile: steps of `R` pixels and `A` accumulators each, blocks of `BLOCK` channels.
+struct Tiled<E, const R: usize, const A: usize, const BLOCK: usize, const SPARSE: bool>(PhantomData<E>);
+
+impl<E: Engine, const R: usize, const A: usize, const BLOCK: usize, const SPARSE: bool> Micro
+    for Tiled<E, R, A, BLOCK, SPARSE>
+{
+    const ROWS: usize = ROWS;
+    const PANELS: usize = 1;
+
+    unsafe fn tile(tile: &Tile) {
+        for c0 in (0..BLOCK.min(tile.channels)).step_by(A * E::LANES) {
+            // SAFETY: the tile has channel `c0`, and its block all that follow.
+            unsafe { Self::pass(tile, c0) };
+        }
+    }
+}
+
+impl<E: Engine, const R: usize, const A: usize, const BLOCK: usize, const SPARSE: bool> Tiled<E, R, A, BLOCK, SPARSE> {
+    /// Vectors of 4 channels of a pass.
+    const VECTORS: usize = A * E::LANES / 4;
+    /// Accumulators of 4 channels.
+    const SPREAD: usize = 4 / E::LANES;
+    /// Bytes of a unit's weights.
+    const UNIT: usize = BLOCK * E::UNIT;
+
+    /// The channels from `c0`.
+    ///
+    /// # Safety
+    /// As [`Micro::tile`]; `c0 < BLOCK`.
+    #[inline(always)]
+    unsafe fn pass(tile: &Tile, c0: usize) {
+        let mut start = [i32x4_splat(0); A];
+        for n in 0..Self::VECTORS {
+            // SAFETY: the bias has a multiple of 16 channels.
+            let bias = unsafe { load(tile.bias.add((c0 + 4 * n) * 4)) };
+            E::spread(bias, &mut start[n * Self::SPREAD..]);
+        }
+        if E::CENTRE {
+            // SAFETY: the caller's promise.
+            unsafe { Self::centre(tile, c0, &mut start) };
+        }
+        let common = if tile.channels >= c0 + 4 * Self::VECTORS { Self::common(tile) } else { None };
+        for first in (0..tile.rows).step_by(R) {
+            // SAFETY: runs, y and residual have entries up to `ROWS`, which `R` divides.
+            unsafe {
+                let sums = Self::step(tile, first, c0, &start);
+                // Written out: of a loop, the compiler keeps the sums in memory.
+                Self::finish(tile, (first, c0), &common, sums[0]);
+                if R > 1 {
+                    Self::finish(tile, (first + 1, c0), &common, sums[1 % R]);
+                }
+                if R > 2 {
+                    Self::finish(tile, (first + 2, c0), &common, sums[2 % R]);
+                    Self::finish(tile, (first + 3, c0), &common, sums[3 % R]);
+                }
+                if R > 4 {
+                    Self::finish(tile, (first + 4, c0), &common, sums[4 % R]);
+                    Self::finish(tile, (first + 5, c0), &common, sums[5 % R]);
+                    Self::finish(tile, (first + 6, c0), &common, sums[6 % R]);
+                    Self::finish(tile, (first + 7, c0), &common, sums[7 % R]);
+                }
+            }
+        }
+    }
+
+    /// Ends and writes one pixel.
+    ///
+    /// # Safety
+    /// As [`Self::pass`]; `row < ROWS`.
+    #[inline(always)]
+    unsafe fn finish(tile: &Tile, (row, c0): (usize, usize), common: &Option<Common>, sums: [v128; A]) {
+        let mut gathered = [i32x4_splat(0); 4];
+        for n in 0..Self::VECTORS {
+            gathered[n] = E::gather(&sums[n * Self::SPREAD..]);
+        }
+        let element = DType::ALL[tile.epilogue.output as usize].size();
+        let (scale, slopes) = (tile.scale.wrapping_add(c0), tile.slopes.wrapping_add(c0));
+        // SAFETY: y and residual have this row; the tile has these channels.
+        unsafe {
+            let y = (*tile.y.add(row)).add(c0 * element);
+            let residual = if tile.residual.is_null() {
+                core::ptr::null()
+            } else {
+                (*tile.residual.add(row)).add(c0 * element)
+            };
+            match (common, E::INTEGER) {
+                (Some(common), true) => common.row::<true>(&gathered[..Self::VECTORS], scale, residual, y),
+                (Some(common), false) => common.row::<false>(&gathered[..Self::VECTORS], scale, residual, y),
+                (None, integer) => {
+                    let gathered = gathered;
+                    let last = Last { scale, slopes, residual, y, channels: tile.channels - c0, integer };
+                    last.row(&gathered[..Self::VECTORS], &tile.epilogue);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn common(tile: &Tile) -> Option<Common> {
+        if E::INTEGER { Common::new::<true>(&tile.epilogue) } else { Common::new::<false>(&tile.epilogue) }
+    }
+
+    /// Takes 128 times the sum of the weights from the starts.
+    ///
+    /// # Safety
+    /// As [`Self::pass`].
+    unsafe fn centre(tile: &Tile, c0: usize, start: &mut [v128; A]) {
+        let units: usize = if SPARSE {
+            // SAFETY: `counts` has an entry per tap.
+            (0..tile.taps).map(|tap| usize::from(unsafe { *tile.counts.add(tap) })).sum()
+        } else {
+            tile.taps * tile.kc.div_ceil(4)
+        };
+        let mut sums = [i32x4_splat(0); A];
+        for unit in 0..units {
+            for (a, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the block has this unit.
+                let w = unsafe { E::weights(tile.weights.add(unit * Self::UNIT + (c0 + a * E::LANES) * E::UNIT)) };
+                *sum = E::step(*sum, w, u8x16_splat(128));
+            }
+        }
+        for (start, sum) in start.iter_mut().zip(sums) {
+            *start = i32x4_sub(*start, sum);
+        }
+    }
+
+    /// The sums of `R` pixels from `first`.
+    ///
+    /// # Safety
+    /// As [`Self::pass`]; `first + R <= ROWS`.
+    #[inline(always)]
+    unsafe fn step(tile: &Tile, first: usize, c0: usize, start: &[v128; A]) -> [[v128; A]; R] {
+        let mut sums = [*start; R];
+        let mut weights = tile.weights.wrapping_add(c0 * E::UNIT);
+        let mut positions = tile.positions;
+        for tap in 0..tile.taps {
+            // SAFETY: `runs` has `ROWS` entries per tap, each with `kc` elements rounded up to units; the index names
+            // units below that, and the weights hold as many as are walked.
+            unsafe {
+                let x: [*const u8; R] = core::array::from_fn(|r| *tile.runs.add(tap * ROWS + first + r));
+                if SPARSE {
+                    let end = positions.add(usize::from(*tile.counts.add(tap)));
+                    while positions < end {
+                        Self::unit(&mut sums, weights, &x, usize::from(*positions) * E::UNIT);
+                        weights = weights.add(Self::UNIT);
+                        positions = positions.add(1);
+                    }
+                } else {
+                    let end = if E::INTEGER { tile.kc.next_multiple_of(4) } else { tile.kc * E::UNIT };
+                    let mut at = 0;
+                    while at != end {
+                        Self::unit(&mut sums, weights, &x, at);
+                        weights = weights.add(Self::UNIT);
+                        at += E::UNIT;
+                    }
+                }
+            }
+        }
+        sums
+    }
+
+    /// One unit, `at` bytes into the runs.
+    ///
+    /// # Safety
+    /// The unit exists.
+    #[inline(always)]
+    unsafe fn unit(sums: &mut [[v128; A]; R], weights: *const u8, x: &[*const u8; R], at: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = x.map(|x| E::input(x.add(at)));
+            for a in 0..A {
+                let w = E::weights(weights.add(a * E::LANES * E::UNIT));
+                for r in 0..R {
+                    sums[r][a] = E::step(sums[r][a], w, x[r]);
+                }
+            }
+        }
+    }
+}
+
+macro_rules! kernel {
+    ($name:expr, $requires:expr, $layout:ident, $engine:ty, $rows:literal x $sums:literal, $block:literal, $sparse:literal) => {
+        Kernel {
+            name: $name,
+            op: Op::Conv,
+            requires: $requires,
+            accepts: |call| accepts(call, ROWS, Layout::$layout),
+            units: units::<Tiled<$engine, $rows, $sums, $block, $sparse>>,
+            run: drive::<Tiled<$engine, $rows, $sums, $block, $sparse>>,
+        }
+    };
+}
+
+/// f32 and f16.
+const FLOAT: &[Kernel] = &[
+    kernel!(isa!("conv_f32_b16"), ISA, DenseF32, Float, 2 x 4, 16, false),
+    kernel!(isa!("spconv_f32_b16"), ISA, SparseF32B16, Float, 2 x 4, 16, true),
+    kernel!(isa!("spconv_f32_b8"), ISA, SparseF32B8, Float, 4 x 2, 8, true),
+    kernel!(isa!("spconv_f32_b4"), ISA, SparseF32B4, Float, 8 x 1, 4, true),
+    kernel!(isa!("conv_f16_b16"), ISA, DenseF16, Half, 4 x 4, 16, false),
+    kernel!(isa!("spconv_f16_b16"), ISA, SparseF16B16, Half, 4 x 4, 16, true),
+    kernel!(isa!("spconv_f16_b8"), ISA, SparseF16B8, Half, 4 x 2, 8, true),
+    kernel!(isa!("spconv_f16_b4"), ISA, SparseF16B4, Half, 8 x 1, 4, true),
+];
+
+/// int8 where the relaxed dot takes whole bytes.
+#[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
+const DOT: &[Kernel] = &{
+    use crate::engine::Dot;
+    const SIGNED: Features = Features::SIMD128.union(Features::RELAXED).union(Features::DOT_SIGNED);
+    const UNSIGNED: Features = Features::SIMD128.union(Features::RELAXED).union(Features::DOT_UNSIGNED);
+    [
+        kernel!("conv_i8_b16_relaxed_signed", SIGNED, DenseI8, Dot<false>, 2 x 4, 16, false),
+        kernel!("spconv_i8_b16_relaxed_signed", SIGNED, SparseI8B16, Dot<false>, 2 x 4, 16, true),
+        kernel!("spconv_i8_b8_relaxed_signed", SIGNED, SparseI8B8, Dot<false>, 4 x 2, 8, true),
+        kernel!("spconv_i8_b4_relaxed_signed", SIGNED, SparseI8B4, Dot<false>, 8 x 1, 4, true),
+        kernel!("conv_i8_b16_relaxed_unsigned", UNSIGNED, DenseI8, Dot<true>, 2 x 4, 16, false),
+        kernel!("spconv_i8_b16_relaxed_unsigned", UNSIGNED, SparseI8B16, Dot<true>, 2 x 4, 16, true),
+        kernel!("spconv_i8_b8_relaxed_unsigned", UNSIGNED, SparseI8B8, Dot<true>, 4 x 2, 8, true),
+        kernel!("spconv_i8_b4_relaxed_unsigned", UNSIGNED, SparseI8B4, Dot<true>, 8 x 1, 4, true),
+    ]
+};
+#[cfg(not(any(target_feature = "relaxed-simd", feature = "emulate-dot")))]
+const DOT: &[Kernel] = &[];
+
+/// int8 on any engine.
+const WIDE: &[Kernel] = &[
+    kernel!("conv_i8_b16_simd128", Features::SIMD128, DenseI8, Wide, 2 x 4, 16, false),
+    kernel!("spconv_i8_b16_simd128", Features::SIMD128, SparseI8B16, Wide, 2 x 4, 16, true),
+    kernel!("spconv_i8_b8_simd128", Features::SIMD128, SparseI8B8, Wide, 2 x 4, 8, true),
+    kernel!("spconv_i8_b4_simd128", Features::SIMD128, SparseI8B4, Wide, 4 x 2, 4, true),
+];
+
+/// The convolutions of this module, best first.
+pub const FAMILIES: [&[Kernel]; 3] = [FLOAT, DOT, WIDE];

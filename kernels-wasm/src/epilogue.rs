@@ -1,0 +1,202 @@
+//! The last step of convolutions on vectors of 4 channels: bias, residual, activation, rounding, as the scalar kernels.
+
+use crate::half;
+use crate::simd::{clamp, load, store};
+use core::arch::wasm32::*;
+use sparrow_kernels::conv::Epilogue;
+use sparrow_kernels::{Activation, DType};
+
+/// 1.5 * 2^23: added to a small f32 it leaves the number, rounded to nearest even, in the low bits.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// Greatest size of a row: 16 channels of 4 bytes.
+const ROW: usize = 64;
+
+/// Codes (as i32) of 4 values: clamped to `lo..=hi`, rounded half to even, plus the zero point.
+///
+/// `lo` and `hi` lie within +-256, so the addition rounds as `rint` does.
+#[inline(always)]
+pub fn round(v: v128, lo: v128, hi: v128, zero: i32) -> v128 {
+    let bits = f32x4_add(clamp(v, lo, hi), f32x4_splat(ROUNDER));
+    i32x4_sub(bits, i32x4_splat((ROUNDER.to_bits() as i32).wrapping_sub(zero)))
+}
+
+/// The common last step: bounds as the activation, output of the kernel's own type (f32, or i8 of an int8 kernel).
+#[derive(Clone, Copy)]
+pub struct Common {
+    lo: v128,
+    hi: v128,
+    zero: i32,
+    residual_zero: v128,
+    residual_scale: v128,
+}
+
+impl Common {
+    /// What it needs of the parameters; `None` if they ask for something else.
+    #[inline(always)]
+    pub fn new<const INTEGER: bool>(e: &Epilogue) -> Option<Self> {
+        let own = if INTEGER { DType::I8 } else { DType::F32 };
+        (e.activation == Activation::Clamp as u32 && e.output == own as u32).then(|| Self::bounds(e))
+    }
+
+    #[inline(always)]
+    fn bounds(e: &Epilogue) -> Self {
+        Self {
+            lo: f32x4_splat(e.lo),
+            hi: f32x4_splat(e.hi),
+            zero: e.y_zero,
+            residual_zero: i32x4_splat(e.residual_zero),
+            residual_scale: f32x4_splat(e.residual_scale),
+        }
+    }
+
+    /// Ends and writes vectors of 4 channels. The bias is in the sums.
+    ///
+    /// # Safety
+    /// `scale` (int8), `residual` (unless null) and `y` have as many channels.
+    #[inline(always)]
+    pub unsafe fn row<const INTEGER: bool>(&self, sums: &[v128], scale: *const f32, residual: *const u8, y: *mut u8) {
+        let mut codes = [i32x4_splat(0); 4];
+        for (n, &sum) in sums.iter().enumerate() {
+            // SAFETY: vector `n` has its factors, its residual and its place.
+            unsafe {
+                let mut v = if INTEGER { scaled(sum, scale.add(4 * n)) } else { sum };
+                if !residual.is_null() {
+                    let r = if INTEGER { self.residual(residual.add(4 * n)) } else { load(residual.add(16 * n)) };
+                    v = f32x4_add(v, r);
+                }
+                if INTEGER {
+                    codes[n] = round(v, self.lo, self.hi, self.zero);
+                } else {
+                    store(y.add(16 * n), clamp(v, self.lo, self.hi));
+                }
+            }
+        }
+        if INTEGER {
+            // SAFETY: y has these channels.
+            unsafe { store_codes(&codes, sums.len(), y) };
+        }
+    }
+
+    /// 4 values of an i8 residual in units of the output.
+    #[inline(always)]
+    unsafe fn residual(&self, p: *const u8) -> v128 {
+        // SAFETY: the caller's promise.
+        let codes = unsafe { v128_load32_zero(p.cast()) };
+        let codes = i32x4_extend_low_i16x8(i16x8_extend_low_i8x16(codes));
+        f32x4_mul(f32x4_convert_i32x4(i32x4_sub(codes, self.residual_zero)), self.residual_scale)
+    }
+}
+
+/// i32 sums times their factors.
+#[inline(always)]
+unsafe fn scaled(sum: v128, scale: *const f32) -> v128 {
+    // SAFETY: the caller's promise.
+    f32x4_mul(f32x4_convert_i32x4(sum), unsafe { load(scale.cast()) })
+}
+
+/// Writes `count` vectors of codes as bytes.
+#[inline(always)]
+unsafe fn store_codes(codes: &[v128; 4], count: usize, y: *mut u8) {
+    let low = i16x8_narrow_i32x4(codes[0], codes[1]);
+    // SAFETY: the caller's promise.
+    unsafe {
+        match count {
+            1 => v128_store32_lane::<0>(i8x16_narrow_i16x8(low, low), y.cast()),
+            2 => v128_store64_lane::<0>(i8x16_narrow_i16x8(low, low), y.cast()),
+            _ => store(y, i8x16_narrow_i16x8(low, i16x8_narrow_i32x4(codes[2], codes[3]))),
+        }
+    }
+}
+
+/// Any last step of one row of a tile: where it reads and writes, and what it does. The bias is in the sums.
+#[derive(Clone, Copy)]
+pub struct Last {
+    /// int8: factor of the first channel.
+    pub scale: *const f32,
+    /// PRelu: slope of the first channel.
+    pub slopes: *const f32,
+    /// First channel of the residual, or null.
+    pub residual: *const u8,
+    /// First channel of the output.
+    pub y: *mut u8,
+    /// Channels of the row that exist.
+    pub channels: usize,
+    /// Sums are i32.
+    pub integer: bool,
+}
+
+impl Last {
+    /// Ends vectors of 4 channels and writes the channels that exist, by way of buffers.
+    ///
+    /// # Safety
+    /// Scale and slopes have a multiple of 4 channels if the epilogue needs them; residual and y have `channels`.
+    #[inline(never)]
+    pub unsafe fn row(&self, sums: &[v128], e: &Epilogue) {
+        let channels = self.channels.min(4 * sums.len());
+        let bytes = channels * DType::ALL[e.output as usize].size();
+        let (mut residual, mut y) = ([0u8; ROW], [0u8; ROW]);
+        // SAFETY: residual and y have `bytes` bytes; the buffers have room for 16 channels of 4 bytes.
+        unsafe {
+            if !self.residual.is_null() {
+                core::ptr::copy_nonoverlapping(self.residual, residual.as_mut_ptr(), bytes);
+            }
+            for (n, &sum) in sums.iter().enumerate() {
+                self.vector(n, sum, residual.as_ptr(), y.as_mut_ptr(), e);
+            }
+            core::ptr::copy_nonoverlapping(y.as_ptr(), self.y, bytes);
+        }
+    }
+
+    /// Ends vector `n`, whose residual and output lie in these buffers.
+    unsafe fn vector(&self, n: usize, sum: v128, residual: *const u8, y: *mut u8, e: &Epilogue) {
+        // SAFETY: vector `n` has its factors and slopes; the buffers have room.
+        unsafe {
+            let slopes = self.slopes.wrapping_add(4 * n).cast();
+            if e.output == DType::F16 as u32 {
+                let v = if self.residual.is_null() { sum } else { f32x4_add(sum, half::load4(residual.add(8 * n))) };
+                half::store4(y.add(8 * n), activate(v, slopes, e));
+            } else if e.output == DType::F32 as u32 {
+                let v = if self.integer { scaled(sum, self.scale.add(4 * n)) } else { sum };
+                let v = if self.residual.is_null() { v } else { f32x4_add(v, load(residual.add(16 * n))) };
+                store(y.add(16 * n), activate(v, slopes, e));
+            } else if e.output == DType::I32 as u32 {
+                store(y.add(16 * n), sum);
+            } else {
+                let common = Common::bounds(e);
+                let mut v = scaled(sum, self.scale.add(4 * n));
+                if !self.residual.is_null() {
+                    v = f32x4_add(v, common.residual(residual.add(4 * n)));
+                }
+                if e.activation == Activation::PRelu as u32 {
+                    v = negative(v, load(slopes));
+                }
+                let codes = [round(v, common.lo, common.hi, common.zero); 4];
+                store_codes(&codes, 1, y.add(4 * n));
+            }
+        }
+    }
+}
+
+/// The activation of 4 floats.
+///
+/// # Safety
+/// 4 slopes are readable if it is PRelu.
+unsafe fn activate(v: v128, slopes: *const u8, e: &Epilogue) -> v128 {
+    match Activation::from_number(e.activation) {
+        Some(Activation::LeakyRelu) => negative(v, f32x4_splat(e.lo)),
+        // SAFETY: the caller's promise.
+        Some(Activation::PRelu) => negative(v, unsafe { load(slopes) }),
+        Some(Activation::HardSwish) => {
+            let gate = clamp(f32x4_add(v, f32x4_splat(3.0)), f32x4_splat(0.0), f32x4_splat(6.0));
+            f32x4_div(f32x4_mul(v, gate), f32x4_splat(6.0))
+        }
+        _ => clamp(v, f32x4_splat(e.lo), f32x4_splat(e.hi)),
+    }
+}
+
+/// `v`, times `slope` where it is below 0.
+#[inline(always)]
+fn negative(v: v128, slope: v128) -> v128 {
+    v128_bitselect(f32x4_mul(v, slope), v, f32x4_lt(v, f32x4_splat(0.0)))
+}

@@ -1,0 +1,46 @@
+//! Sparrow's kernels for WebAssembly.
+//!
+//! One source makes two modules: built with `+simd128` and with `+simd128,+relaxed-simd`; a loader takes the second where
+//! the engine can compile it. What the relaxed operations leave open (one or two roundings of a multiply-add, the eighth
+//! bit of the dot's second operand) changes float results within their bounds and integer results not at all: see
+//! `engine`. [`detect`] asks the engine once.
+//!
+//! ```text
+//! conv, depthwise     on the loop nests of `sparrow-kernels`; `engine` multiplies and adds, `epilogue` ends
+//! ```
+//!
+//! Empty on other targets.
+#![no_std]
+#![cfg(target_arch = "wasm32")]
+
+mod conv;
+mod depthwise;
+mod engine;
+mod epilogue;
+mod half;
+mod simd;
+
+use sparrow_kernels::{Catalogue, Features};
+
+/// Appends the instruction set of kernels that use relaxed operations where there are any.
+macro_rules! isa {
+    ($name:literal) => {
+        if cfg!(target_feature = "relaxed-simd") { concat!($name, "_relaxed") } else { concat!($name, "_simd128") }
+    };
+}
+pub(crate) use isa;
+
+/// What such kernels require.
+const ISA: Features = if cfg!(target_feature = "relaxed-simd") {
+    Features::SIMD128.union(Features::RELAXED)
+} else {
+    Features::SIMD128
+};
+
+/// The kernels of this module, best first.
+pub const CATALOGUE: Catalogue = &[conv::FAMILIES[0], conv::FAMILIES[1], conv::FAMILIES[2], depthwise::CATALOGUE];
+
+/// What the module was built for and what its engine does with relaxed operations.
+pub fn detect() -> Features {
+    Features::SIMD128.union(engine::relaxed())
+}

@@ -1,0 +1,315 @@
+//! The multiply-add step of each precision and instruction set: what is staged, what a unit of weights is, how the two
+//! are multiplied.
+//!
+//! ```text
+//! float      x: f32                    w: one vector of f32, or of f16 converted      sum += broadcast(x) * w
+//! int8 AVX2  x: i8 widened to i16      w: i8 widened to i16, [channel][4]             sum += pmaddwd(broadcast(4 x), w)
+//! int8 VNNI  x: i8 + 128 as u8         w: i8, [channel][4]                            sum += vpdpbusd(broadcast(4 x), w)
+//! ```
+//!
+//! `pmaddubsw`, the byte multiply of AVX2, saturates, so AVX2 multiplies words: exact for every input, and as fast, since
+//! `pmaddubsw` needs a second multiply to widen its sums. Each of its results is a sum over half a unit; the two halves
+//! of a channel meet in [`Arithmetic::store`]. `vpdpbusd` wants one unsigned operand: activations are shifted by 128 when
+//! they are staged, and 128 times the sum of the weights, one more dot a unit for all rows of a tile, is taken off again.
+
+use crate::vector::{Two, Vector};
+use core::arch::x86_64::*;
+use core::marker::PhantomData;
+
+/// A multiply-add step for a block of output channels, which is made of `PARTS` parts of `LANES` channels.
+///
+/// # Safety
+/// Every method requires a CPU with the instance's features, and pointers valid for what the method says.
+pub(crate) trait Arithmetic {
+    /// A staged activation.
+    type X: Copy;
+    /// The weights of one unit and part.
+    type Weights: Copy;
+    /// The sums of one row and part.
+    type Sums: Copy;
+    /// Sums of one part that all rows share.
+    type Shared: Copy;
+    /// Vector as wide as a block.
+    type Block: Vector;
+    /// Whether sums are floats.
+    const FLOAT: bool;
+    /// Bytes of an activation in memory.
+    const X_BYTES: usize;
+    /// Positions of a unit.
+    const STEP: usize;
+    /// Channels of a part.
+    const LANES: usize;
+    /// Bytes of a unit's weights of one part.
+    const PART_BYTES: usize;
+
+    /// Parts of a block.
+    const PARTS: usize = Self::Block::LANES / Self::LANES;
+    /// Bytes of a unit's weights.
+    const UNIT_BYTES: usize = Self::PARTS * Self::PART_BYTES;
+
+    /// Copies `count` activations from memory, rounded up to whole units.
+    unsafe fn stage(from: *const u8, to: *mut Self::X, count: usize);
+    /// No sums yet: the bias, if it is a float and not null, else zero.
+    unsafe fn begin(bias: *const u8) -> Self::Sums;
+    unsafe fn share() -> Self::Shared;
+    /// Loads a unit's weights of one part.
+    unsafe fn weights(at: *const u8) -> Self::Weights;
+    /// Multiplies a unit, `STEP` staged activations, in.
+    unsafe fn multiply_add(sums: Self::Sums, x: *const Self::X, weights: Self::Weights) -> Self::Sums;
+    unsafe fn multiply_add_shared(shared: Self::Shared, weights: Self::Weights) -> Self::Shared;
+    /// Stores `LANES` sums, or adds them to those there.
+    unsafe fn store(sums: Self::Sums, shared: Self::Shared, to: *mut u32, add: bool);
+}
+
+/// f32 activations and weights; a block is one `V`.
+pub(crate) struct F32<V>(PhantomData<V>);
+
+/// f16 activations and weights, f32 sums.
+pub(crate) struct F16<V>(PhantomData<V>);
+
+macro_rules! float {
+    ($name:ident, $bytes:literal, $element:ty, |$at:ident| $load:expr, |$from:ident, $to:ident, $count:ident| $stage:expr) => {
+        impl<V: Vector> Arithmetic for $name<V> {
+            type X = f32;
+            type Weights = V;
+            type Sums = V;
+            type Shared = ();
+            type Block = V;
+            const FLOAT: bool = true;
+            const X_BYTES: usize = $bytes;
+            const STEP: usize = 1;
+            const LANES: usize = V::LANES;
+            const PART_BYTES: usize = V::LANES * $bytes;
+
+            #[inline(always)]
+            unsafe fn stage(from: *const u8, $to: *mut f32, $count: usize) {
+                let $from = from.cast::<$element>();
+                // SAFETY: the trait's.
+                unsafe { $stage }
+            }
+
+            #[inline(always)]
+            unsafe fn begin(bias: *const u8) -> V {
+                // SAFETY: the trait's.
+                unsafe { if bias.is_null() { V::splat(0.0) } else { V::load(bias.cast()) } }
+            }
+
+            #[inline(always)]
+            unsafe fn share() {}
+
+            #[inline(always)]
+            unsafe fn weights(at: *const u8) -> V {
+                let $at = at.cast::<$element>();
+                // SAFETY: the trait's.
+                unsafe { $load }
+            }
+
+            #[inline(always)]
+            unsafe fn multiply_add(sums: V, x: *const f32, weights: V) -> V {
+                // SAFETY: the trait's.
+                unsafe { V::splat(*x).mul_add(weights, sums) }
+            }
+
+            #[inline(always)]
+            unsafe fn multiply_add_shared((): (), _: V) {}
+
+            #[inline(always)]
+            unsafe fn store(sums: V, (): (), to: *mut u32, add: bool) {
+                let to = to.cast::<f32>();
+                // SAFETY: the trait's.
+                unsafe { if add { V::load(to).add(sums).store(to) } else { sums.store(to) } }
+            }
+        }
+    };
+}
+
+float!(F32, 4, f32, |at| V::load(at), |from, to, count| {
+    if count >= 8 {
+        for i in (0..count - 7).step_by(8) {
+            __m256::load(from.add(i)).store(to.add(i));
+        }
+        // The last eight, most of them for the second time.
+        __m256::load(from.add(count - 8)).store(to.add(count - 8));
+    } else {
+        for i in 0..count {
+            *to.add(i) = from.add(i).read_unaligned();
+        }
+    }
+});
+
+float!(F16, 2, u16, |at| V::load_f16(at), |from, to, count| {
+    let whole = count / 8 * 8;
+    for i in (0..whole).step_by(8) {
+        __m256::load_f16(from.add(i)).store(to.add(i));
+    }
+    for i in whole..count {
+        *to.add(i) = _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(from.add(i).read_unaligned()))));
+    }
+});
+
+/// int8 with AVX2: blocks as wide as `B`, parts of `N` vectors of 4 channels.
+pub(crate) struct I8Avx2<B, const N: usize>(PhantomData<B>);
+
+impl<B: Vector, const N: usize> Arithmetic for I8Avx2<B, N> {
+    type X = i16;
+    type Weights = [__m256i; N];
+    type Sums = [__m256i; N];
+    type Shared = ();
+    type Block = B;
+    const FLOAT: bool = false;
+    const X_BYTES: usize = 1;
+    const STEP: usize = 4;
+    const LANES: usize = 4 * N;
+    const PART_BYTES: usize = 16 * N;
+
+    #[inline(always)]
+    unsafe fn stage(from: *const u8, to: *mut i16, count: usize) {
+        // SAFETY: the trait's.
+        unsafe {
+            let whole = count / 16 * 16;
+            for i in (0..whole).step_by(16) {
+                _mm256_storeu_si256(to.add(i).cast(), _mm256_cvtepi8_epi16(_mm_loadu_si128(from.add(i).cast())));
+            }
+            for i in (whole..count).step_by(4) {
+                _mm_storel_epi64(to.add(i).cast(), _mm_cvtepi8_epi16(_mm_cvtsi32_si128(from.add(i).cast::<i32>().read_unaligned())));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn begin(_: *const u8) -> [__m256i; N] {
+        // SAFETY: the trait's.
+        [unsafe { _mm256_setzero_si256() }; N]
+    }
+
+    #[inline(always)]
+    unsafe fn share() {}
+
+    #[inline(always)]
+    unsafe fn weights(at: *const u8) -> [__m256i; N] {
+        // SAFETY: the trait's.
+        unsafe {
+            let mut weights = [_mm256_setzero_si256(); N];
+            for (i, w) in weights.iter_mut().enumerate() {
+                *w = _mm256_cvtepi8_epi16(_mm_loadu_si128(at.add(16 * i).cast()));
+            }
+            weights
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(mut sums: [__m256i; N], x: *const i16, weights: [__m256i; N]) -> [__m256i; N] {
+        // SAFETY: the trait's.
+        unsafe {
+            let x = _mm256_set1_epi64x(x.cast::<i64>().read_unaligned());
+            for (sum, w) in sums.iter_mut().zip(weights) {
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(x, w));
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add_shared((): (), _: [__m256i; N]) {}
+
+    #[inline(always)]
+    unsafe fn store(sums: [__m256i; N], (): (), to: *mut u32, add: bool) {
+        let to = to.cast::<i32>();
+        // SAFETY: the trait's. With N = 1 the upper half of the result is a copy, and is not stored.
+        unsafe {
+            let pairs = _mm256_hadd_epi32(sums[0], sums[N - 1]);
+            let v = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
+            if N == 1 {
+                let low = _mm256_castsi256_si128(v);
+                __m128::store_int(if add { _mm_add_epi32(low, __m128::load_int(to)) } else { low }, to);
+            } else {
+                __m256::store_int(if add { _mm256_add_epi32(v, __m256::load_int(to)) } else { v }, to);
+            }
+        }
+    }
+}
+
+/// int8 with VNNI; a block is one vector.
+pub(crate) struct I8Vnni<B>(PhantomData<B>);
+
+macro_rules! vnni {
+    ($block:ty, $int:ty, $splat:ident, $zero:ident, $load:ident, $dot:ident, $sub:ident) => {
+        impl Arithmetic for I8Vnni<$block> {
+            type X = u8;
+            type Weights = $int;
+            type Sums = $int;
+            type Shared = $int;
+            type Block = $block;
+            const FLOAT: bool = false;
+            const X_BYTES: usize = 1;
+            const STEP: usize = 4;
+            const LANES: usize = <$block>::LANES;
+            const PART_BYTES: usize = 4 * <$block>::LANES;
+
+            #[inline(always)]
+            unsafe fn stage(from: *const u8, to: *mut u8, count: usize) {
+                // SAFETY: the trait's.
+                unsafe {
+                    let whole = count / 32 * 32;
+                    let shift = _mm256_set1_epi8(-128);
+                    for i in (0..whole).step_by(32) {
+                        _mm256_storeu_si256(to.add(i).cast(), _mm256_xor_si256(shift, _mm256_loadu_si256(from.add(i).cast())));
+                    }
+                    for i in (whole..count).step_by(4) {
+                        to.add(i).cast::<u32>().write_unaligned(from.add(i).cast::<u32>().read_unaligned() ^ 0x8080_8080);
+                    }
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn begin(_: *const u8) -> $int {
+                // SAFETY: the trait's.
+                unsafe { $zero() }
+            }
+
+            #[inline(always)]
+            unsafe fn share() -> $int {
+                // SAFETY: the trait's.
+                unsafe { $zero() }
+            }
+
+            #[inline(always)]
+            unsafe fn weights(at: *const u8) -> $int {
+                // SAFETY: the trait's.
+                unsafe { $load(at.cast()) }
+            }
+
+            #[inline(always)]
+            unsafe fn multiply_add(sums: $int, x: *const u8, weights: $int) -> $int {
+                // SAFETY: the trait's.
+                unsafe { $dot(sums, $splat(x.cast::<i32>().read_unaligned()), weights) }
+            }
+
+            #[inline(always)]
+            unsafe fn multiply_add_shared(shared: $int, weights: $int) -> $int {
+                // SAFETY: the trait's.
+                unsafe { $dot(shared, $splat(0x8080_8080u32 as i32), weights) }
+            }
+
+            #[inline(always)]
+            unsafe fn store(sums: $int, shared: $int, to: *mut u32, add: bool) {
+                let to = to.cast::<i32>();
+                // SAFETY: the trait's.
+                unsafe {
+                    let mut v = $sub(sums, shared);
+                    if add {
+                        v = <$block>::add_int(v, <$block>::load_int(to));
+                    }
+                    <$block>::store_int(v, to);
+                }
+            }
+        }
+    };
+}
+
+vnni!(__m512, __m512i, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_loadu_si512, _mm512_dpbusd_epi32, _mm512_sub_epi32);
+vnni!(__m256, __m256i, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_loadu_si256, _mm256_dpbusd_epi32, _mm256_sub_epi32);
+vnni!(__m128, __m128i, _mm_set1_epi32, _mm_setzero_si128, _mm_loadu_si128, _mm_dpbusd_epi32, _mm_sub_epi32);
+
+/// A block of 16 channels with AVX2.
+pub(crate) type Wide = Two<__m256>;

@@ -1,0 +1,507 @@
+//! Convolutions, dense and sparse: one tile algorithm over an [`Arithmetic`].
+//!
+//! ```text
+//!            scratch (L1)                       registers
+//!   row 0    x x x x x x x x ... | pad          R rows x P parts of sums
+//!   row 1    x x x x x x x x ... | pad   --->
+//!   ...      one chunk of K             weights: one part of a unit, read once for all R rows
+//! ```
+//!
+//! A tile first stages a chunk of its rows in a scratch buffer: converted to what the multiply wants (f16 to f32, i8 to
+//! i16 or to shifted u8), and at a fixed distance from row to row, so that one base register addresses them all and
+//! rows a power of two apart do not fall into one cache set. It then walks its blocks of output channels, so that
+//! staging is shared by all of them. A sparse block differs in one thing: the place of a unit in the chunk comes from
+//! the index instead of a counter.
+//!
+//! A last tile of few rows, down to the single row of a fully connected layer, is computed with fewer rows and more
+//! parts at a time, so that the sums still hide the latency of the multiply-add.
+
+use crate::arithmetic::{Arithmetic, F16, F32, I8Avx2, I8Vnni, Wide};
+use crate::finish::{Avx2, Avx512, Isa, Last};
+use crate::{AVX2, AVX512, VNNI};
+use core::arch::x86_64::{__m128, __m256, __m512};
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::ops::Range;
+use sparrow_kernels::conv::{Micro, Tile, accepts, drive, units};
+use sparrow_kernels::{Kernel, Layout, Op};
+
+/// Bytes of staged activations: half of the smallest L1 cache.
+const SCRATCH: usize = 16 << 10;
+/// Output channels of a tile.
+const CHANNELS: usize = 128;
+/// Most blocks of a tile.
+const MAX_BLOCKS: usize = CHANNELS / 4;
+/// Most rows of a tile.
+const MAX_ROWS: usize = 24;
+
+/// Staged activations.
+#[repr(C, align(64))]
+struct Scratch([MaybeUninit<u8>; SCRATCH]);
+
+/// Sums of a tile, `[groups of rows][blocks][rows of a group][lanes]`.
+#[repr(C, align(64))]
+struct Sums([MaybeUninit<u32>; MAX_ROWS * CHANNELS]);
+
+/// A part of the reduction that is staged at once: whole taps, or some units of one tap.
+struct Chunk {
+    taps: Range<usize>,
+    units: Range<usize>,
+}
+
+/// Some of a tile's rows: `groups` groups, the first beginning at `row`.
+#[derive(Clone, Copy)]
+struct Rows {
+    row: usize,
+    groups: usize,
+}
+
+/// Where a sparse block's next weights and positions are.
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    /// Kept units of the tile before.
+    at: usize,
+    /// Kept units left in the tap under way.
+    left: usize,
+}
+
+/// One tile under way, of at most `ROWS` rows.
+struct Work<'a, I, A: Arithmetic, const ROWS: usize, const SPARSE: bool> {
+    tile: &'a Tile,
+    /// `[ROWS][STRIDE]`
+    x: *mut A::X,
+    sums: *mut u32,
+    chunk: Chunk,
+    /// Whether sums begin with this chunk.
+    first: bool,
+    cursors: [Cursor; MAX_BLOCKS],
+    isa: PhantomData<I>,
+}
+
+impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const SPARSE: bool> Work<'a, I, A, ROWS, SPARSE> {
+    /// Elements from a staged row to the next; an odd number of cache lines.
+    const STRIDE: usize = ((SCRATCH / ROWS / 64 - 1) | 1) * 64 / size_of::<A::X>();
+    /// Units of a chunk.
+    const CHUNK: usize = Self::STRIDE / A::STEP;
+    /// Channels of a block.
+    const BLOCK: usize = A::PARTS * A::LANES;
+
+    /// Computes a tile in groups of `R` rows by `P` parts, a last group of at most `RH` rows by `PH` parts, a last
+    /// single row by `P1` parts.
+    ///
+    /// # Safety
+    /// As [`Micro::tile`]; the CPU has `A`'s features.
+    #[inline(always)]
+    unsafe fn run<const R: usize, const P: usize, const RH: usize, const PH: usize, const P1: usize>(tile: &'a Tile) {
+        let mut scratch = Scratch([const { MaybeUninit::uninit() }; SCRATCH]);
+        let mut sums = Sums([const { MaybeUninit::uninit() }; MAX_ROWS * CHANNELS]);
+        let units = tile.kc.div_ceil(A::STEP);
+        let mut work = Self {
+            tile,
+            x: scratch.0.as_mut_ptr().cast(),
+            sums: sums.0.as_mut_ptr().cast(),
+            chunk: Self::chunk((0, 0), tile.taps, units),
+            first: true,
+            cursors: [Cursor::default(); MAX_BLOCKS],
+            isa: PhantomData,
+        };
+        let (groups, rest) = (tile.rows / R, tile.rows % R);
+        // SAFETY: the caller's promise; chunks follow each other inside the tile's taps and units.
+        unsafe {
+            if SPARSE {
+                work.start();
+            }
+            loop {
+                let whole = work.chunk.units.end == units;
+                let last = whole && work.chunk.taps.end == tile.taps;
+                work.stage(tile.rows.next_multiple_of(R));
+                if work.first && last {
+                    // Everything is here at once: each group of rows is finished while its sums are in L1.
+                    for group in 0..groups {
+                        work.pass::<R, P>(Rows { row: group * R, groups: 1 }, true);
+                    }
+                } else {
+                    work.pass::<R, P>(Rows { row: 0, groups }, last);
+                }
+                let rest_at = Rows { row: groups * R, groups: 1 };
+                match rest {
+                    0 => {}
+                    1 => work.pass::<1, P1>(rest_at, last),
+                    _ if rest <= RH => work.pass::<RH, PH>(rest_at, last),
+                    _ => work.pass::<R, P>(rest_at, last),
+                }
+                if last {
+                    return;
+                }
+                if SPARSE {
+                    work.step();
+                }
+                let next = if whole { (work.chunk.taps.end, 0) } else { (work.chunk.taps.start, work.chunk.units.end) };
+                (work.chunk, work.first) = (Self::chunk(next, tile.taps, units), false);
+            }
+        }
+    }
+
+    /// The chunk that begins at this tap and unit.
+    #[inline(always)]
+    fn chunk((tap, unit): (usize, usize), taps: usize, units: usize) -> Chunk {
+        if units <= Self::CHUNK {
+            Chunk { taps: tap..taps.min(tap + Self::CHUNK / units), units: 0..units }
+        } else {
+            Chunk { taps: tap..taps.min(tap + 1), units: unit..units.min(unit + Self::CHUNK) }
+        }
+    }
+
+    /// Stages the chunk of the first `rows` rows.
+    ///
+    /// # Safety
+    /// As [`Self::run`].
+    #[inline(always)]
+    unsafe fn stage(&self, rows: usize) {
+        let (tile, chunk) = (self.tile, &self.chunk);
+        let first = chunk.units.start * A::STEP;
+        let count = (chunk.units.end * A::STEP).min(tile.kc) - first;
+        let run = chunk.units.len() * A::STEP;
+        for row in 0..rows {
+            for (n, tap) in chunk.taps.clone().enumerate() {
+                // SAFETY: `runs` has `ROWS` entries per tap, each readable for `kc` elements rounded up to a unit; a
+                // chunk fits a staged row.
+                unsafe { A::stage((*tile.runs.add(tap * ROWS + row)).add(first * A::X_BYTES), self.x.add(row * Self::STRIDE + n * run), count) };
+            }
+        }
+    }
+
+    /// Multiplies the staged chunk into the sums of these rows, in groups of `R`; finishes them after the last chunk.
+    ///
+    /// # Safety
+    /// As [`Self::run`]; the rows are staged, and unless this is the first chunk, their sums hold the chunks before.
+    #[inline(always)]
+    unsafe fn pass<const R: usize, const P: usize>(&self, rows: Rows, last: bool) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if SPARSE {
+                self.sparse::<R, P>(rows);
+            } else {
+                self.dense::<R, P>(rows);
+            }
+            if last {
+                for group in 0..rows.groups {
+                    self.finish::<R>(rows.row + group * R);
+                }
+            }
+        }
+    }
+
+    /// The sums of the group of rows that begins at `row`, and its staged activations.
+    #[inline(always)]
+    fn group(&self, row: usize) -> (*mut u32, *const A::X) {
+        (self.sums.wrapping_add(row * CHANNELS), self.x.wrapping_add(row * Self::STRIDE))
+    }
+
+    /// # Safety
+    /// As [`Self::pass`].
+    #[inline(always)]
+    unsafe fn dense<const R: usize, const P: usize>(&self, rows: Rows) {
+        let columns = self.tile.channels.div_ceil(Self::BLOCK) * A::PARTS;
+        let mut column = 0;
+        // SAFETY: the columns exist.
+        unsafe {
+            while column + P <= columns {
+                self.columns::<R, P>(rows, column);
+                column += P;
+            }
+            while column < columns {
+                self.columns::<R, 1>(rows, column);
+                column += 1;
+            }
+        }
+    }
+
+    /// `C` columns of dense weights; a column is one part of a block. The weights of a chunk are few enough to stay in L1
+    /// from one group of rows to the next.
+    ///
+    /// # Safety
+    /// As [`Self::pass`]; the columns exist.
+    #[inline(always)]
+    unsafe fn columns<const R: usize, const C: usize>(&self, rows: Rows, column: usize) {
+        let (tile, chunk) = (self.tile, &self.chunk);
+        let before = chunk.taps.start * tile.kc.div_ceil(A::STEP) + chunk.units.start;
+        let units = chunk.taps.len() * chunk.units.len();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut weights = [tile.weights; C];
+            for (c, weights) in weights.iter_mut().enumerate() {
+                let (panel, part) = ((column + c) / A::PARTS, (column + c) % A::PARTS);
+                *weights = tile.weights.add(panel * tile.panel_stride + before * A::UNIT_BYTES + part * A::PART_BYTES);
+            }
+            for group in 0..rows.groups {
+                let (sums, x) = self.group(rows.row + group * R);
+                let mut held = Held::<A, R, C>::new(tile, column, self.first);
+                for n in 0..units {
+                    held.multiply_add(x.add(n * A::STEP), Self::STRIDE, weights, n);
+                }
+                held.store(column, sums, self.first);
+            }
+        }
+    }
+
+    /// Notes where each block's weights and positions start.
+    ///
+    /// # Safety
+    /// As [`Self::run`].
+    #[inline(always)]
+    unsafe fn start(&mut self) {
+        let tile = self.tile;
+        let mut at = 0;
+        for block in 0..tile.channels.div_ceil(Self::BLOCK) {
+            self.cursors[block].at = at;
+            for tap in 0..tile.taps {
+                // SAFETY: there is a count for every block and tap.
+                at += usize::from(unsafe { *tile.counts.add(block * tile.taps + tap) });
+            }
+        }
+    }
+
+    /// Moves all cursors behind the chunk.
+    ///
+    /// # Safety
+    /// As [`Self::run`].
+    #[inline(always)]
+    unsafe fn step(&mut self) {
+        for block in 0..self.tile.channels.div_ceil(Self::BLOCK) {
+            let mut cursor = self.cursors[block];
+            for tap in self.chunk.taps.clone() {
+                // SAFETY: the tap is one of the chunk's.
+                unsafe { self.advance((block, tap), &mut cursor) };
+            }
+            self.cursors[block] = cursor;
+        }
+    }
+
+    /// # Safety
+    /// As [`Self::pass`].
+    #[inline(always)]
+    unsafe fn sparse<const R: usize, const P: usize>(&self, rows: Rows) {
+        for block in 0..self.tile.channels.div_ceil(Self::BLOCK) {
+            for part in (0..A::PARTS).step_by(P) {
+                for group in 0..rows.groups {
+                    // SAFETY: block and parts exist.
+                    unsafe { self.kept::<R, P>((block, part), rows.row + group * R) };
+                }
+            }
+        }
+    }
+
+    /// `P` parts of a sparse block, for the group of rows that begins at `row`.
+    ///
+    /// # Safety
+    /// As [`Self::pass`]; the parts exist.
+    #[inline(always)]
+    unsafe fn kept<const R: usize, const P: usize>(&self, (block, part): (usize, usize), row: usize) {
+        let (tile, chunk) = (self.tile, &self.chunk);
+        let (sums, x) = self.group(row);
+        let mut cursor = self.cursors[block];
+        // SAFETY: the caller's promise; cursors stand behind the chunks before.
+        unsafe {
+            let mut held = Held::<A, R, P>::new(tile, block * A::PARTS + part, self.first);
+            for (n, tap) in chunk.taps.clone().enumerate() {
+                let kept = self.advance((block, tap), &mut cursor);
+                let mut weights = [tile.weights; P];
+                for (p, weights) in weights.iter_mut().enumerate() {
+                    *weights = tile.weights.add(kept.start * A::UNIT_BYTES + (part + p) * A::PART_BYTES);
+                }
+                let positions = tile.positions.add(kept.start);
+                // Positions count from the tap's first unit, the staged run from the chunk's.
+                let x = x.add(n * chunk.units.len() * A::STEP).wrapping_sub(chunk.units.start * A::STEP);
+                for n in 0..kept.len() {
+                    held.multiply_add(x.wrapping_add(usize::from(*positions.add(n)) * A::STEP), Self::STRIDE, weights, n);
+                }
+            }
+            held.store(block * A::PARTS + part, sums, self.first);
+        }
+    }
+
+    /// The kept units of one tap in the chunk; moves the cursor behind them.
+    ///
+    /// # Safety
+    /// As [`Self::run`]; the tap is one of the chunk's.
+    #[inline(always)]
+    unsafe fn advance(&self, (block, tap): (usize, usize), cursor: &mut Cursor) -> Range<usize> {
+        let (tile, chunk) = (self.tile, &self.chunk);
+        if chunk.units.start == 0 {
+            // SAFETY: there is a count for every block and tap.
+            cursor.left = usize::from(unsafe { *tile.counts.add(block * tile.taps + tap) });
+        }
+        let mut count = cursor.left;
+        if chunk.units.end * A::STEP < tile.kc {
+            // SAFETY: the tap has `left` more positions.
+            count = (0..cursor.left).take_while(|&n| usize::from(unsafe { *tile.positions.add(cursor.at + n) }) < chunk.units.end).count();
+        }
+        cursor.left -= count;
+        cursor.at += count;
+        cursor.at - count..cursor.at
+    }
+
+    /// Writes the outputs of the group of `R` rows that begins at `row`.
+    ///
+    /// # Safety
+    /// As [`Self::run`]; its sums are complete.
+    #[inline(always)]
+    unsafe fn finish<const R: usize>(&self, row: usize) {
+        let tile = self.tile;
+        let last = Last {
+            y: tile.y.wrapping_add(row),
+            residual: if tile.residual.is_null() { tile.residual } else { tile.residual.wrapping_add(row) },
+            bias: tile.bias,
+            scale: tile.scale,
+            slopes: tile.slopes,
+            channels: tile.channels,
+            rows: (tile.rows - row).min(R),
+            epilogue: &tile.epilogue,
+        };
+        let (sums, _) = self.group(row);
+        for block in 0..tile.channels.div_ceil(Self::BLOCK) {
+            let sums = sums.wrapping_add(block * R * Self::BLOCK);
+            // SAFETY: the block's first channel exists.
+            unsafe {
+                if A::FLOAT {
+                    I::finish::<A::Block, true>(&last, block * Self::BLOCK, sums);
+                } else {
+                    I::finish::<A::Block, false>(&last, block * Self::BLOCK, sums);
+                }
+            }
+        }
+    }
+}
+
+/// Sums in registers: `R` rows by `C` columns.
+struct Held<A: Arithmetic, const R: usize, const C: usize> {
+    rows: [[A::Sums; C]; R],
+    shared: [A::Shared; C],
+}
+
+impl<A: Arithmetic, const R: usize, const C: usize> Held<A, R, C> {
+    /// # Safety
+    /// The CPU has `A`'s features; the columns exist.
+    #[inline(always)]
+    unsafe fn new(tile: &Tile, column: usize, first: bool) -> Self {
+        // SAFETY: the caller's promise; the bias is readable for every block.
+        unsafe {
+            let mut held = Self { rows: [[A::begin(core::ptr::null()); C]; R], shared: [A::share(); C] };
+            if A::FLOAT && first {
+                for row in 0..R {
+                    for c in 0..C {
+                        held.rows[row][c] = A::begin(tile.bias.add((column + c) * A::LANES * 4));
+                    }
+                }
+            }
+            held
+        }
+    }
+
+    /// Multiplies unit `n` of the weights with the unit of each row that begins at `x`.
+    ///
+    /// # Safety
+    /// The CPU has `A`'s features; weights and staged rows are there.
+    #[inline(always)]
+    unsafe fn multiply_add(&mut self, x: *const A::X, stride: usize, weights: [*const u8; C], n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut unit = [A::weights(weights[0].add(n * A::UNIT_BYTES)); C];
+            for c in 1..C {
+                unit[c] = A::weights(weights[c].add(n * A::UNIT_BYTES));
+            }
+            for c in 0..C {
+                self.shared[c] = A::multiply_add_shared(self.shared[c], unit[c]);
+            }
+            for row in 0..R {
+                for c in 0..C {
+                    self.rows[row][c] = A::multiply_add(self.rows[row][c], x.wrapping_add(row * stride), unit[c]);
+                }
+            }
+        }
+    }
+
+    /// Stores the sums, `[blocks][R][channels of a block]`, or adds them to those of the chunks before.
+    ///
+    /// # Safety
+    /// The CPU has `A`'s features; `sums` has a place for the columns.
+    #[inline(always)]
+    unsafe fn store(self, column: usize, sums: *mut u32, first: bool) {
+        let block = A::PARTS * A::LANES;
+        for c in 0..C {
+            let (panel, part) = ((column + c) / A::PARTS, (column + c) % A::PARTS);
+            for row in 0..R {
+                // SAFETY: the caller's promise.
+                unsafe { A::store(self.rows[row][c], self.shared[c], sums.add((panel * R + row) * block + part * A::LANES), !first) };
+            }
+        }
+    }
+}
+
+/// Kernels of one catalogue: the rows of a tile, and `R x P`, the rows and parts at a time of a full group, of one with at
+/// most half the rows, and of a single row.
+macro_rules! catalogue {
+    ($(#[$doc:meta])* $catalogue:ident, $isa:ty, $requires:expr, $features:literal;
+     $($name:literal, $micro:ident, $layout:ident, $block:literal, $arithmetic:ty, $sparse:literal, $rows:literal: $r:literal x $p:literal, $rh:literal x $ph:literal, 1 x $p1:literal;)*) => {
+        $(
+            struct $micro;
+
+            impl Micro for $micro {
+                const ROWS: usize = $rows;
+                const PANELS: usize = CHANNELS / $block;
+
+                #[target_feature(enable = $features)]
+                unsafe fn tile(tile: &Tile) {
+                    // SAFETY: the caller's promise.
+                    unsafe { Work::<$isa, $arithmetic, $rows, $sparse>::run::<$r, $p, $rh, $ph, $p1>(tile) }
+                }
+            }
+        )*
+
+        $(#[$doc])*
+        pub(crate) const $catalogue: &[Kernel] = &[$(Kernel {
+            name: $name,
+            op: Op::Conv,
+            requires: $requires,
+            accepts: |call| accepts(call, $rows, Layout::$layout),
+            units: units::<$micro>,
+            run: drive::<$micro>,
+        }),*];
+    };
+}
+
+catalogue! {
+    /// Convolutions with AVX2: 16 vector registers hold 12 sums.
+    AVX2_CATALOGUE, Avx2, AVX2, "avx2,fma,f16c";
+    "conv_f32_b16_avx2", ConvF32Avx2, DenseF32, 16, F32<Wide>, false, 18: 6 x 1, 3 x 2, 1 x 4;
+    "conv_f16_b16_avx2", ConvF16Avx2, DenseF16, 16, F16<Wide>, false, 18: 6 x 1, 3 x 2, 1 x 4;
+    "conv_i8_b16_avx2", ConvI8Avx2, DenseI8, 16, I8Avx2<Wide, 2>, false, 18: 6 x 1, 3 x 2, 1 x 4;
+    "spconv_f32_b16_avx2", SpconvF32B16Avx2, SparseF32B16, 16, F32<Wide>, true, 18: 6 x 1, 3 x 1, 1 x 1;
+    "spconv_f32_b8_avx2", SpconvF32B8Avx2, SparseF32B8, 8, F32<__m256>, true, 24: 12 x 1, 6 x 1, 1 x 1;
+    "spconv_f32_b4_avx2", SpconvF32B4Avx2, SparseF32B4, 4, F32<__m128>, true, 24: 12 x 1, 6 x 1, 1 x 1;
+    "spconv_f16_b16_avx2", SpconvF16B16Avx2, SparseF16B16, 16, F16<Wide>, true, 18: 6 x 1, 3 x 1, 1 x 1;
+    "spconv_f16_b8_avx2", SpconvF16B8Avx2, SparseF16B8, 8, F16<__m256>, true, 24: 12 x 1, 6 x 1, 1 x 1;
+    "spconv_f16_b4_avx2", SpconvF16B4Avx2, SparseF16B4, 4, F16<__m128>, true, 24: 12 x 1, 6 x 1, 1 x 1;
+    "spconv_i8_b16_avx2", SpconvI8B16Avx2, SparseI8B16, 16, I8Avx2<Wide, 2>, true, 18: 6 x 1, 3 x 2, 1 x 2;
+    "spconv_i8_b8_avx2", SpconvI8B8Avx2, SparseI8B8, 8, I8Avx2<__m256, 2>, true, 18: 6 x 1, 3 x 1, 1 x 1;
+    "spconv_i8_b4_avx2", SpconvI8B4Avx2, SparseI8B4, 4, I8Avx2<__m128, 1>, true, 24: 12 x 1, 6 x 1, 1 x 1;
+}
+
+catalogue! {
+    /// Convolutions with AVX-512: 32 vector registers hold 24 sums.
+    AVX512_CATALOGUE, Avx512, AVX512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl";
+    "conv_f32_b16_avx512", ConvF32Avx512, DenseF32, 16, F32<__m512>, false, 12: 12 x 2, 6 x 4, 1 x 8;
+    "conv_f16_b16_avx512", ConvF16Avx512, DenseF16, 16, F16<__m512>, false, 12: 12 x 2, 6 x 4, 1 x 8;
+    "spconv_f32_b16_avx512", SpconvF32B16Avx512, SparseF32B16, 16, F32<__m512>, true, 16: 16 x 1, 8 x 1, 1 x 1;
+    "spconv_f16_b16_avx512", SpconvF16B16Avx512, SparseF16B16, 16, F16<__m512>, true, 16: 16 x 1, 8 x 1, 1 x 1;
+}
+
+catalogue! {
+    /// Integer convolutions with AVX-512 VNNI.
+    VNNI_CATALOGUE, Avx512, VNNI, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni";
+    "conv_i8_b16_avx512vnni", ConvI8Vnni, DenseI8, 16, I8Vnni<__m512>, false, 12: 12 x 2, 6 x 4, 1 x 8;
+    "spconv_i8_b16_avx512vnni", SpconvI8B16Vnni, SparseI8B16, 16, I8Vnni<__m512>, true, 16: 16 x 1, 8 x 1, 1 x 1;
+    "spconv_i8_b8_avx512vnni", SpconvI8B8Vnni, SparseI8B8, 8, I8Vnni<__m256>, true, 16: 16 x 1, 8 x 1, 1 x 1;
+    "spconv_i8_b4_avx512vnni", SpconvI8B4Vnni, SparseI8B4, 4, I8Vnni<__m128>, true, 16: 16 x 1, 8 x 1, 1 x 1;
+}

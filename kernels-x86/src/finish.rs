@@ -1,0 +1,277 @@
+//! The last step of a convolution: residual, activation, rounding and the store, for one block of channels at a time.
+//!
+//! Kernels leave their sums in a small buffer, `[rows][lanes]` 32-bit words, and one [`Isa::finish`] turns it into output. A
+//! tile's sums are few beside its multiply-adds, so the trip through L1 costs little, and every kernel shares this code.
+//! A block that is cut off by the last channel goes through a stack buffer, so that nothing is read or written past it.
+
+use crate::vector::Vector;
+use sparrow_kernels::conv::Epilogue;
+use sparrow_kernels::{Activation, DType};
+
+/// Bytes of a block of the greatest width.
+const BLOCK_BYTES: usize = 64;
+
+/// Where the rows of a tile go, and what is done to them on the way. Pointers as in [`sparrow_kernels::conv::Tile`].
+#[derive(Clone, Copy)]
+pub(crate) struct Last<'a> {
+    pub y: *const *mut u8,
+    pub residual: *const *const u8,
+    pub bias: *const u8,
+    pub scale: *const f32,
+    pub slopes: *const f32,
+    pub channels: usize,
+    pub rows: usize,
+    pub epilogue: &'a Epilogue,
+}
+
+/// The per-channel constants of one block.
+struct Constants<V: Vector> {
+    bias: V::Int,
+    scale: V,
+    slope: V,
+    lo: V,
+    hi: V,
+    residual_scale: V,
+    residual_zero: V::Int,
+    y_zero: V::Int,
+    activation: u32,
+}
+
+impl<V: Vector> Constants<V> {
+    /// # Safety
+    /// The CPU has `V`'s features; per-channel vectors are null or readable for the whole block that begins at `first`.
+    #[inline(always)]
+    unsafe fn new(last: &Last, first: usize, integer: bool) -> Self {
+        let e = last.epilogue;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let vector = |from: *const f32| if from.is_null() { core::ptr::null() } else { from.add(first) };
+            let (scale, slopes) = (vector(last.scale), vector(last.slopes));
+            Self {
+                bias: if integer { V::load_int(last.bias.cast::<i32>().add(first)) } else { V::splat_int(0) },
+                scale: if scale.is_null() { V::splat(0.0) } else { V::load(scale) },
+                slope: if slopes.is_null() { V::splat(0.0) } else { V::load(slopes) },
+                lo: V::splat(e.lo),
+                hi: V::splat(e.hi),
+                residual_scale: V::splat(e.residual_scale),
+                residual_zero: V::splat_int(-e.residual_zero),
+                y_zero: V::splat_int(e.y_zero),
+                activation: e.activation,
+            }
+        }
+    }
+
+    /// # Safety
+    /// The CPU has `V`'s features.
+    #[inline(always)]
+    unsafe fn activate<const PLAIN: bool>(&self, v: V) -> V {
+        const LEAKY: u32 = Activation::LeakyRelu as u32;
+        const PRELU: u32 = Activation::PRelu as u32;
+        const HARDSWISH: u32 = Activation::HardSwish as u32;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.activation {
+                _ if PLAIN => v.max(self.lo).min(self.hi),
+                LEAKY => v.where_negative(self.lo.mul(v)),
+                PRELU => v.where_negative(self.slope.mul(v)),
+                HARDSWISH => v.mul(v.add(V::splat(3.0)).max(V::splat(0.0)).min(V::splat(6.0))).mul(V::splat(1.0 / 6.0)),
+                _ => v.max(self.lo).min(self.hi),
+            }
+        }
+    }
+}
+
+/// What kind of sums and output there are.
+trait Put<V: Vector> {
+    /// Bytes of an output element.
+    const SIZE: usize;
+    /// Whether sums are integers, to which the bias is still to be added.
+    const INTEGER: bool;
+
+    /// Writes one row of a block. `PLAIN` says that there is no residual and that the activation is a clamp.
+    ///
+    /// # Safety
+    /// The CPU has `V`'s features; `sums`, `y` and, unless null, `residual` are valid for `V::LANES` elements.
+    unsafe fn put<const PLAIN: bool>(c: &Constants<V>, sums: *const u32, y: *mut u8, residual: *const u8);
+}
+
+/// Float sums (the bias is in) to f32.
+struct FloatToF32;
+/// Float sums (the bias is in) to f16.
+struct FloatToF16;
+/// Integer sums to i8.
+struct IntToI8;
+/// Integer sums to f32.
+struct IntToF32;
+/// Integer sums as they are, with the bias.
+struct IntToI32;
+
+impl<V: Vector> Put<V> for FloatToF32 {
+    const SIZE: usize = 4;
+    const INTEGER: bool = false;
+    #[inline(always)]
+    unsafe fn put<const PLAIN: bool>(c: &Constants<V>, sums: *const u32, y: *mut u8, residual: *const u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut v = V::load(sums.cast());
+            if !PLAIN && !residual.is_null() {
+                v = v.add(V::load(residual.cast()));
+            }
+            c.activate::<PLAIN>(v).store(y.cast());
+        }
+    }
+}
+
+impl<V: Vector> Put<V> for FloatToF16 {
+    const SIZE: usize = 2;
+    const INTEGER: bool = false;
+    #[inline(always)]
+    unsafe fn put<const PLAIN: bool>(c: &Constants<V>, sums: *const u32, y: *mut u8, residual: *const u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut v = V::load(sums.cast());
+            if !PLAIN && !residual.is_null() {
+                v = v.add(V::load_f16(residual.cast()));
+            }
+            c.activate::<PLAIN>(v).store_f16(y.cast());
+        }
+    }
+}
+
+impl<V: Vector> Put<V> for IntToI8 {
+    const SIZE: usize = 1;
+    const INTEGER: bool = true;
+    #[inline(always)]
+    unsafe fn put<const PLAIN: bool>(c: &Constants<V>, sums: *const u32, y: *mut u8, residual: *const u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut v = V::from_int(V::add_int(V::load_int(sums.cast()), c.bias)).mul(c.scale);
+            if !PLAIN && !residual.is_null() {
+                // No fused multiply-add: the result is the same on every machine.
+                let code = V::add_int(V::load_i8(residual.cast()), c.residual_zero);
+                v = v.add(V::from_int(code).mul(c.residual_scale));
+            }
+            if !PLAIN && c.activation == Activation::PRelu as u32 {
+                v = v.where_negative(v.mul(c.slope));
+            }
+            V::store_i8(V::add_int(v.max(c.lo).min(c.hi).round_int(), c.y_zero), y.cast());
+        }
+    }
+}
+
+impl<V: Vector> Put<V> for IntToF32 {
+    const SIZE: usize = 4;
+    const INTEGER: bool = true;
+    #[inline(always)]
+    unsafe fn put<const PLAIN: bool>(c: &Constants<V>, sums: *const u32, y: *mut u8, residual: *const u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut v = V::from_int(V::add_int(V::load_int(sums.cast()), c.bias)).mul(c.scale);
+            if !PLAIN && !residual.is_null() {
+                v = v.add(V::load(residual.cast()));
+            }
+            c.activate::<PLAIN>(v).store(y.cast());
+        }
+    }
+}
+
+impl<V: Vector> Put<V> for IntToI32 {
+    const SIZE: usize = 4;
+    const INTEGER: bool = true;
+    #[inline(always)]
+    unsafe fn put<const PLAIN: bool>(c: &Constants<V>, sums: *const u32, y: *mut u8, _: *const u8) {
+        // SAFETY: the caller's promise.
+        unsafe { V::store_int(V::add_int(V::load_int(sums.cast()), c.bias), y.cast()) }
+    }
+}
+
+/// An instruction set's copy of the last step, which its kernels share.
+pub(crate) trait Isa {
+    /// Writes the block of channels that begins at `first`.
+    ///
+    /// # Safety
+    /// `last`'s pointers are valid as [`sparrow_kernels::conv::Tile`] says; `first < channels`; `sums` is
+    /// `[rows][V::LANES]`, floats with the bias in them if `FLOAT`, else integers without; the CPU has the features.
+    unsafe fn finish<V: Vector, const FLOAT: bool>(last: &Last, first: usize, sums: *const u32);
+}
+
+/// AVX2, FMA and F16C.
+pub(crate) struct Avx2;
+/// AVX-512 besides.
+pub(crate) struct Avx512;
+
+macro_rules! isa {
+    ($($isa:ident, $features:literal;)*) => {
+        $(impl Isa for $isa {
+            #[inline(never)]
+            #[target_feature(enable = $features)]
+            unsafe fn finish<V: Vector, const FLOAT: bool>(last: &Last, first: usize, sums: *const u32) {
+                const F16: u32 = DType::F16 as u32;
+                const I8: u32 = DType::I8 as u32;
+                const I32: u32 = DType::I32 as u32;
+                // SAFETY: the caller's promise, the output's type being the epilogue's.
+                unsafe {
+                    match (FLOAT, last.epilogue.output) {
+                        (true, F16) => block::<V, FloatToF16>(last, first, sums),
+                        (true, _) => block::<V, FloatToF32>(last, first, sums),
+                        (false, I8) => block::<V, IntToI8>(last, first, sums),
+                        (false, I32) => block::<V, IntToI32>(last, first, sums),
+                        (false, _) => block::<V, IntToF32>(last, first, sums),
+                    }
+                }
+            }
+        })*
+    };
+}
+
+isa! {
+    Avx2, "avx2,fma,f16c";
+    Avx512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl";
+}
+
+/// # Safety
+/// As [`Isa::finish`].
+#[inline(always)]
+unsafe fn block<V: Vector, P: Put<V>>(last: &Last, first: usize, sums: *const u32) {
+    let whole = last.channels - first >= V::LANES;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let constants = Constants::new(last, first, P::INTEGER);
+        if whole && last.residual.is_null() && last.epilogue.activation == Activation::Clamp as u32 {
+            for row in 0..last.rows {
+                let y = (*last.y.add(row)).add(first * P::SIZE);
+                P::put::<true>(&constants, sums.add(row * V::LANES), y, core::ptr::null());
+            }
+            return;
+        }
+        for row in 0..last.rows {
+            let sums = sums.add(row * V::LANES);
+            let y = (*last.y.add(row)).add(first * P::SIZE);
+            let residual = if last.residual.is_null() { core::ptr::null() } else { (*last.residual.add(row)).add(first * P::SIZE) };
+            if whole {
+                P::put::<false>(&constants, sums, y, residual);
+            } else {
+                cut_off::<V, P>(&constants, last.channels - first, (sums, y, residual));
+            }
+        }
+    }
+}
+
+/// One row of a block of which only `count` channels exist: buffers stand in for operands that end too early.
+///
+/// # Safety
+/// As [`Put::put`], `y` and `residual` for `count` elements.
+#[inline(always)]
+unsafe fn cut_off<V: Vector, P: Put<V>>(constants: &Constants<V>, count: usize, (sums, y, residual): (*const u32, *mut u8, *const u8)) {
+    let (mut y_buffer, mut residual_buffer) = ([0u8; BLOCK_BYTES], [0u8; BLOCK_BYTES]);
+    let mut from = residual;
+    // SAFETY: the caller's promise; a block fits the buffers.
+    unsafe {
+        if !residual.is_null() {
+            core::ptr::copy_nonoverlapping(residual, residual_buffer.as_mut_ptr(), count * P::SIZE);
+            from = residual_buffer.as_ptr();
+        }
+        P::put::<false>(constants, sums, y_buffer.as_mut_ptr(), from);
+        core::ptr::copy_nonoverlapping(y_buffer.as_ptr(), y, count * P::SIZE);
+    }
+}

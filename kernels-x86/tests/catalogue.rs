@@ -1,0 +1,61 @@
+//! Every kernel of the catalogue against the scalar one, with all of the CPU's features and with AVX-512 masked off.
+#![cfg(target_arch = "x86_64")]
+
+use sparrow_kernels::{Features, Op};
+use sparrow_kernels_x86::{CATALOGUE, detect};
+use sparrow_testkit::compare;
+
+const AVX512: Features = Features::AVX512.union(Features::VNNI);
+
+/// Compares at these features; every kernel they allow must have run.
+fn check(features: Features) {
+    let report = compare(CATALOGUE, features);
+    println!("{report}");
+    let expected = CATALOGUE.iter().copied().flatten().filter(|kernel| features.contains(kernel.requires)).count();
+    let executed = report.kernels.iter().filter(|kernel| kernel.cases > 0).count();
+    assert_eq!(executed, expected, "kernels the features allow, but that never ran: {:?}", report.idle().collect::<Vec<_>>());
+    assert!(report.ok(), "{report}");
+}
+
+#[test]
+fn avx2_kernels_agree_with_scalar() {
+    check(detect().without(AVX512));
+}
+
+#[test]
+fn all_kernels_agree_with_scalar() {
+    if detect().contains(AVX512) {
+        check(detect());
+    } else {
+        println!("no AVX-512 VNNI: its kernels are skipped");
+    }
+}
+
+#[test]
+fn names_follow_the_grammar() {
+    let operations: &[(&str, Op)] = &[
+        ("conv", Op::Conv),
+        ("spconv", Op::Conv),
+        ("depthwise", Op::Depthwise),
+        ("spdepthwise", Op::Depthwise),
+    ];
+    let mut seen = Vec::new();
+    for kernel in CATALOGUE.iter().copied().flatten() {
+        let name = kernel.name;
+        assert!(!seen.contains(&name), "{name} twice");
+        seen.push(name);
+        let parts: Vec<&str> = name.split('_').collect();
+        let (first, isa) = (parts[0], parts[parts.len() - 1]);
+        assert!(operations.contains(&(first, kernel.op)), "{name}: operation");
+        assert!(["f32", "f16", "i8"].contains(&parts[1]), "{name}: type");
+        let blocks: &[&str] = if kernel.op == Op::Conv { &["b16", "b8", "b4"] } else { &[] };
+        assert!(parts.len() == 3 && blocks.is_empty() || parts.len() == 4 && blocks.contains(&parts[2]), "{name}: block");
+        let features = kernel.requires;
+        let expected = match (features.contains(Features::VNNI), features.contains(Features::AVX512)) {
+            (true, _) => "avx512vnni",
+            (false, true) => "avx512",
+            _ => "avx2",
+        };
+        assert_eq!(isa, expected, "{name}: instruction set");
+    }
+}

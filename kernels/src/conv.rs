@@ -1,0 +1,710 @@
+//! Convolution with constant weights: the check, the loop nest every instruction set shares, and the scalar kernels.
+//!
+//! A convolution is a matrix product whose left rows are not stored: row m of it is an output pixel, made of one run of
+//! `kc` elements per tap. For a tile of a few output pixels the loop nest writes down where each (tap, pixel) run starts,
+//! the pad row standing in for runs outside the picture, and hands these addresses to a [`Micro`] kernel, which keeps a
+//! tile of `ROWS` pixels by some channels in registers over all taps. Nothing is copied (the indirection of Dukhan, "The
+//! Indirect Convolution Algorithm", 2019, made per tile instead of ahead, so that it needs no memory).
+//!
+//! Work is cut into units of (group, block of pixels, run of channels): the pixels' inputs fit the L2 cache, and a
+//! unit's weights are reread from L1 for each of its tiles.
+
+use crate::layout::{Family, Index, Layout, Spec, WeightShape};
+use crate::{Activation, Call, ConvParams, DType, Draft, Features, Kernel, Op, Refusal, Signature, Strides, conv_input, product};
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::ops::Range;
+use half::f16;
+
+/// Most (tap, pixel) runs of one tile.
+pub const MAX_RUNS: usize = 1024;
+/// Most taps of a kernel.
+pub const MAX_TAPS: usize = MAX_RUNS / SCALAR_ROWS;
+/// Most pixels of one tile.
+pub const MAX_ROWS: usize = 64;
+/// Bytes of input a unit should read: half of a small core's L2 cache.
+const UNIT_BYTES: usize = 128 << 10;
+
+/// The last step of a convolution, as a kernel reads it.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Epilogue {
+    /// An [`Activation`].
+    pub activation: u32,
+    /// Type of the output: 0 f32, 1 f16, 2 i8, 4 i32, as [`DType`].
+    pub output: u32,
+    /// Lower bound, or slope.
+    pub lo: f32,
+    /// Upper bound.
+    pub hi: f32,
+    /// Zero point of an i8 output.
+    pub y_zero: i32,
+    /// Zero point of an i8 residual.
+    pub residual_zero: i32,
+    /// Scale of an i8 residual over the output's.
+    pub residual_scale: f32,
+}
+
+/// A tile: `rows` pixels by `channels` output channels, over all taps.
+///
+/// `runs`, `y` and `residual` have `ROWS` entries per tap or in all; entries past `rows` repeat the last pixel, so a
+/// kernel may compute all `ROWS` and store them all: equal values go to one place.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Tile {
+    /// `[taps][ROWS]`: start of the input run of (tap, pixel).
+    pub runs: *const *const u8,
+    /// `[ROWS]`: where the first channel of each pixel is written.
+    pub y: *const *mut u8,
+    /// `[ROWS]`: first channel of each pixel's residual, or null.
+    pub residual: *const *const u8,
+    /// Packed weights of the first panel or block.
+    pub weights: *const u8,
+    /// Bytes from a panel to the next (dense layouts).
+    pub panel_stride: usize,
+    /// Bias of the first channel, f32 or i32; readable up to a multiple of 16 channels.
+    pub bias: *const u8,
+    /// int8: factor of the first channel; readable as the bias.
+    pub scale: *const f32,
+    /// Slopes of the first channel, if the activation is PRelu; readable as the bias.
+    pub slopes: *const f32,
+    /// Sparse: kept units of each tap.
+    pub counts: *const u16,
+    /// Sparse: the units, tap after tap.
+    pub positions: *const u16,
+    /// Number of taps.
+    pub taps: usize,
+    /// Elements of a run. int8 kernels may read up to 3 bytes past it (their weights are zero).
+    pub kc: usize,
+    /// Pixels, 1..=ROWS.
+    pub rows: usize,
+    /// Output channels, 1..=PANELS * block.
+    pub channels: usize,
+    /// The last step.
+    pub epilogue: Epilogue,
+    /// What [`Micro::prepare`] left.
+    pub hint: u32,
+}
+
+/// The inner kernel of a convolution.
+pub trait Micro {
+    /// Pixels of a tile, at most [`MAX_ROWS`].
+    const ROWS: usize;
+    /// Panels (dense) or blocks (sparse: 1) of a tile.
+    const PANELS: usize;
+
+    /// Looks at what the tiles of a unit share (the per-channel vectors, `taps`, `kc`, `channels`) and returns their
+    /// [`Tile::hint`]. Called once a unit, before `runs`, `y`, `residual` and `rows` are set.
+    ///
+    /// # Safety
+    /// The per-channel vectors are valid as the tile's fields say, and the CPU has the kernel's features.
+    unsafe fn prepare(_tile: &Tile) -> u32 {
+        0
+    }
+
+    /// Computes one tile.
+    ///
+    /// # Safety
+    /// The tile's pointers are valid as its fields say, outputs are not aliased, and the CPU has the kernel's features.
+    unsafe fn tile(tile: &Tile);
+}
+
+/// Refuses a convolution that does not fit its operands.
+pub fn check(draft: &Draft) -> Result<(), Refusal> {
+    let p: &ConvParams = draft.params()?;
+    let depthwise = draft.op == Op::Depthwise;
+    draft.at_most(8, 1)?;
+    let counts = [p.batch, p.in_h, p.in_w, p.out_h, p.out_w, p.groups, p.oc, p.kc, p.kh, p.kw, p.stride_h, p.stride_w, p.dil_h, p.dil_w];
+    // 2^20 keeps every coordinate computation inside an i64, and 2^15 pads inside an i32.
+    if counts.iter().any(|&count| count > 1 << 20) || counts[..7].contains(&0) || [p.stride_h, p.stride_w].contains(&0) {
+        return Err(Refusal::Parameter);
+    }
+    if p.pad_top.unsigned_abs() > 1 << 15 || p.pad_left.unsigned_abs() > 1 << 15 || product(&[p.kh, p.kw])? > MAX_TAPS {
+        return Err(Refusal::Parameter);
+    }
+    // A tap-less convolution (a phase of a transposed one) is its bias; nothing else may be empty.
+    let tapless = p.kh == 0 || p.kw == 0;
+    if p.kc == 0 || tapless && draft.input(conv_input::WEIGHTS)?.layout.spec().family != Family::Dense {
+        return Err(Refusal::Parameter);
+    }
+    if depthwise && (p.groups != 1 || p.kc != 1) {
+        return Err(Refusal::Parameter);
+    }
+    check_weights(draft, p)?;
+    let x = draft.input(conv_input::X)?;
+    let channels = product(&[p.groups, p.oc])?;
+    let step = draft.input(conv_input::WEIGHTS)?.layout.spec().step;
+    let read = if depthwise { channels } else { product(&[p.groups, p.kc])?.checked_add((p.kc as usize).next_multiple_of(step) - p.kc as usize).ok_or(Refusal::Overflow)? };
+    check_picture(x, &p.x, [p.batch, p.in_h, p.in_w], read)?;
+    let y = draft.output(0)?;
+    check_picture(y, &p.y, [p.batch, p.out_h, p.out_w], channels)?;
+    check_disjoint(p, channels)?;
+    if let Some(residual) = &draft.inputs[conv_input::RESIDUAL] {
+        if residual.dtype != y.dtype || y.dtype == DType::I32 {
+            return Err(Refusal::OperandType);
+        }
+        check_picture(residual, &p.residual, [p.batch, p.out_h, p.out_w], channels)?;
+    }
+    let pad = draft.input(conv_input::PAD)?;
+    let pad_len = if depthwise { channels.next_multiple_of(16) } else { (p.kc as usize).next_multiple_of(step) };
+    pad.expect(&[x.dtype], pad_len)
+}
+
+/// Checks types, sizes and the index of everything that goes with the weights.
+fn check_weights(draft: &Draft, p: &ConvParams) -> Result<(), Refusal> {
+    let weights = draft.input(conv_input::WEIGHTS)?;
+    let Spec { family, dtype, .. } = weights.layout.spec();
+    let families = if draft.op == Op::Depthwise { [Family::Depthwise, Family::SparseDepthwise] } else { [Family::Dense, Family::Sparse] };
+    if !families.contains(&family) {
+        return Err(Refusal::OperandLayout);
+    }
+    if draft.input(conv_input::X)?.dtype != dtype {
+        return Err(Refusal::OperandType);
+    }
+    let y = draft.output(0)?.dtype;
+    let (outputs, bias): (&[DType], _) = match dtype {
+        DType::I8 => (&[DType::I8, DType::I32, DType::F32], DType::I32),
+        DType::F16 => (&[DType::F16], DType::F32),
+        _ => (&[DType::F32], DType::F32),
+    };
+    if !outputs.contains(&y) {
+        return Err(Refusal::OperandType);
+    }
+    let shape = weight_shape(draft.op, p);
+    let index = draft.inputs[conv_input::INDEX].as_ref();
+    if index.is_some_and(|index| index.content.len() != index.len) {
+        return Err(Refusal::Index);
+    }
+    weights.layout.validate(shape, weights.len, index.map(|index| index.content))?;
+    let per_channel = product(&[p.groups, p.oc.next_multiple_of(16)])?;
+    draft.input(conv_input::BIAS)?.expect(&[bias], per_channel)?;
+    if dtype == DType::I8 && y != DType::I32 {
+        draft.input(conv_input::SCALE)?.expect(&[DType::F32], per_channel)?;
+    }
+    match Activation::from_number(p.activation).ok_or(Refusal::Parameter)? {
+        Activation::PRelu => draft.input(conv_input::SLOPES)?.expect(&[DType::F32], per_channel)?,
+        Activation::Clamp => {}
+        Activation::LeakyRelu | Activation::HardSwish if dtype != DType::I8 => {}
+        _ => return Err(Refusal::Parameter),
+    }
+    let bounded = (-256.0..=256.0).contains(&p.lo) && (-256.0..=256.0).contains(&p.hi) && p.lo <= p.hi;
+    if y == DType::I8 && (!bounded || p.y_zero.unsigned_abs() > 128 || p.residual_zero.unsigned_abs() > 128) {
+        return Err(Refusal::Parameter);
+    }
+    Ok(())
+}
+
+/// Refuses a picture that leaves its operand.
+fn check_picture(operand: &Signature, strides: &Strides, [batch, height, width]: [u32; 3], run: usize) -> Result<(), Refusal> {
+    let span = |count: u32, stride: u32| (count as usize - 1).checked_mul(stride as usize);
+    let last = [span(batch, strides.batch), span(height, strides.row), span(width, strides.pixel), Some(run), Some(strides.offset as usize)];
+    let end = last.iter().try_fold(0usize, |sum, term| sum.checked_add((*term)?)).ok_or(Refusal::Overflow)?;
+    operand.expect(&[operand.dtype], end)
+}
+
+/// Refuses output strides by which two pixels would share an element: threads write pixels side by side.
+fn check_disjoint(p: &ConvParams, channels: usize) -> Result<(), Refusal> {
+    let mut extent = channels;
+    for (count, stride) in [(p.out_w, p.y.pixel), (p.out_h, p.y.row), (p.batch, p.y.batch)] {
+        if count > 1 && (stride as usize) < extent {
+            return Err(Refusal::OutOfBounds);
+        }
+        extent += (count as usize - 1) * stride as usize;
+    }
+    Ok(())
+}
+
+/// The shape of a convolution's weights.
+pub fn weight_shape(op: Op, p: &ConvParams) -> WeightShape {
+    let taps = p.kh as usize * p.kw as usize;
+    let kc = if op == Op::Depthwise { 1 } else { p.kc as usize };
+    WeightShape { groups: p.groups as usize, oc: p.oc as usize, taps, kc }
+}
+
+/// The index of a call's weights, if its layout is sparse.
+pub fn index<'a>(call: &Call<'a>) -> Option<Index<'a>> {
+    let bytes = call.inputs[conv_input::INDEX]?.bytes;
+    let (blocks, taps, _) = call.input(conv_input::WEIGHTS).layout.index_shape(weight_shape(call.op, call.params()))?;
+    Index::view(bytes, blocks, taps)
+}
+
+/// What the last step of a call needs.
+pub fn epilogue(call: &Call) -> Epilogue {
+    let p: &ConvParams = call.params();
+    Epilogue {
+        activation: p.activation,
+        output: call.output(0).dtype as u32,
+        lo: p.lo,
+        hi: p.hi,
+        y_zero: p.y_zero,
+        residual_zero: p.residual_zero,
+        residual_scale: p.residual_scale,
+    }
+}
+
+/// How a call is cut into units.
+#[derive(Clone, Copy)]
+struct Cut {
+    /// Output pixels in all.
+    pixels: usize,
+    /// Pixels of a unit.
+    block: usize,
+    /// Runs of channels a group has.
+    runs: usize,
+    /// Output channels of such a run.
+    channels: usize,
+}
+
+fn cut<M: Micro>(call: &Call) -> Cut {
+    let p: &ConvParams = call.params();
+    let spec = call.input(conv_input::WEIGHTS).layout.spec();
+    let pixels = p.batch as usize * p.out_h as usize * p.out_w as usize;
+    let bytes = (p.kh as usize * p.kw as usize * p.kc as usize * spec.dtype.size()).max(1);
+    let most = (UNIT_BYTES / bytes).clamp(M::ROWS, M::ROWS.max(2048)).next_multiple_of(M::ROWS);
+    // As many blocks as that takes, of about one size.
+    let block = pixels.div_ceil(pixels.div_ceil(most)).next_multiple_of(M::ROWS);
+    let channels = spec.block * M::PANELS;
+    Cut { pixels, block, runs: (p.oc as usize).div_ceil(channels), channels }
+}
+
+/// Number of units of a call for the kernel `M`.
+pub fn units<M: Micro>(call: &Call) -> usize {
+    let Cut { pixels, block, runs, .. } = cut::<M>(call);
+    let p: &ConvParams = call.params();
+    p.groups as usize * pixels.div_ceil(block) * runs
+}
+
+/// The loop nest: runs `units` of a call through the kernel `M`.
+///
+/// # Safety
+/// As [`Kernel::run`]; `M` fits the call's layout and types.
+pub unsafe fn drive<M: Micro>(call: &Call, units: Range<usize>) {
+    let cut = cut::<M>(call);
+    let blocks = cut.pixels.div_ceil(cut.block);
+    let nest = Nest::<M>::new(call);
+    let mut addresses = Addresses::new();
+    for unit in units {
+        let (group, rest) = (unit / (blocks * cut.runs), unit % (blocks * cut.runs));
+        let (block, run) = (rest / cut.runs, rest % cut.runs);
+        let pixels = block * cut.block..((block + 1) * cut.block).min(cut.pixels);
+        // SAFETY: the unit lies below `units`, so its pixels and channels exist; the rest is the caller's promise.
+        unsafe { nest.unit(group, run * cut.channels, cut.channels, pixels, &mut addresses) };
+    }
+}
+
+/// Room for the addresses of one tile: as [`Tile::runs`], [`Tile::y`] and [`Tile::residual`].
+struct Addresses {
+    runs: [MaybeUninit<*const u8>; MAX_RUNS],
+    y: [MaybeUninit<*mut u8>; MAX_ROWS],
+    residual: [MaybeUninit<*const u8>; MAX_ROWS],
+}
+
+impl Addresses {
+    fn new() -> Self {
+        Self { runs: [const { MaybeUninit::uninit() }; MAX_RUNS], y: [const { MaybeUninit::uninit() }; MAX_ROWS], residual: [const { MaybeUninit::uninit() }; MAX_ROWS] }
+    }
+}
+
+/// An output pixel.
+#[derive(Clone, Copy)]
+struct Place {
+    n: usize,
+    oy: usize,
+    ox: usize,
+}
+
+/// What the loop nest of one call keeps at hand.
+struct Nest<'a, M> {
+    p: &'a ConvParams,
+    call: &'a Call<'a>,
+    index: Option<Index<'a>>,
+    layout: Layout,
+    element: usize,
+    y_element: usize,
+    epilogue: Epilogue,
+    x: *const u8,
+    pad: *const u8,
+    y: *mut u8,
+    residual: *const u8,
+    /// As [`flat`] says.
+    flat: bool,
+    micro: PhantomData<M>,
+}
+
+/// Whether a 1x1 convolution's output pixel m reads input pixel m, and each operand's pixels follow one another with no
+/// gap between rows and pictures: then addresses are one multiplication away.
+fn flat(p: &ConvParams, residual: bool) -> bool {
+    let in_line = |s: &Strides| {
+        let rows = p.out_h == 1 && p.batch == 1 || u64::from(s.row) == u64::from(s.pixel) * u64::from(p.out_w);
+        rows && (p.batch == 1 || u64::from(s.batch) == u64::from(s.row) * u64::from(p.out_h))
+    };
+    let ones = [p.kh, p.kw, p.stride_h, p.stride_w] == [1; 4];
+    let whole = [p.pad_top, p.pad_left] == [0; 2] && [p.in_h, p.in_w] == [p.out_h, p.out_w];
+    ones && whole && in_line(&p.x) && in_line(&p.y) && (!residual || in_line(&p.residual))
+}
+
+impl<'a, M: Micro> Nest<'a, M> {
+    fn new(call: &'a Call<'a>) -> Self {
+        let layout = call.input(conv_input::WEIGHTS).layout;
+        Self {
+            p: call.params(),
+            call,
+            index: index(call),
+            layout,
+            element: layout.spec().dtype.size(),
+            y_element: call.output(0).dtype.size(),
+            epilogue: epilogue(call),
+            x: call.input(conv_input::X).bytes.as_ptr(),
+            pad: call.input(conv_input::PAD).bytes.as_ptr(),
+            y: call.output(0).as_mut_ptr(),
+            residual: call.inputs[conv_input::RESIDUAL].map_or(core::ptr::null(), |r| r.bytes.as_ptr()),
+            flat: flat(call.params(), call.inputs[conv_input::RESIDUAL].is_some()),
+            micro: PhantomData,
+        }
+    }
+
+    /// # Safety
+    /// As [`drive`]; group, channels and pixels exist.
+    unsafe fn unit(&self, group: usize, oc0: usize, channels: usize, pixels: Range<usize>, addresses: &mut Addresses) {
+        let p = self.p;
+        let shape = weight_shape(Op::Conv, p);
+        let block = self.layout.spec().block;
+        let panel = group * shape.oc.div_ceil(block) + oc0 / block;
+        let at = self.layout.block_offset(shape, panel, self.index.as_ref());
+        let per_channel = group * shape.oc.next_multiple_of(16) + oc0;
+        let vector = |input: usize| self.call.inputs[input].map_or(core::ptr::null(), |i| i.bytes.as_ptr().wrapping_add(per_channel * 4));
+        let (counts, positions) = self.index.map_or((core::ptr::null(), core::ptr::null()), |index| {
+            (index.counts[panel * shape.taps..].as_ptr(), index.positions[index.starts[panel] as usize..].as_ptr())
+        });
+        let mut tile = Tile {
+            runs: addresses.runs.as_ptr().cast(),
+            y: addresses.y.as_ptr().cast(),
+            residual: if self.residual.is_null() { core::ptr::null() } else { addresses.residual.as_ptr().cast() },
+            weights: self.call.input(conv_input::WEIGHTS).bytes[at..].as_ptr(),
+            panel_stride: shape.taps * shape.kc.next_multiple_of(self.layout.spec().step) * block * self.element,
+            bias: vector(conv_input::BIAS),
+            scale: vector(conv_input::SCALE).cast(),
+            slopes: vector(conv_input::SLOPES).cast(),
+            counts,
+            positions,
+            taps: shape.taps,
+            kc: shape.kc,
+            rows: 0,
+            channels: channels.min(shape.oc - oc0),
+            epilogue: self.epilogue,
+            hint: 0,
+        };
+        // SAFETY: the vectors have an element per channel, padded to a multiple of 16, as `check` has proved.
+        tile.hint = unsafe { M::prepare(&tile) };
+        let (out_w, out_h) = (p.out_w as usize, p.out_h as usize);
+        let mut place = Place { n: pixels.start / out_w / out_h, oy: pixels.start / out_w % out_h, ox: pixels.start % out_w };
+        let mut pixel = pixels.start;
+        while pixel < pixels.end {
+            tile.rows = M::ROWS.min(pixels.end - pixel);
+            if self.flat {
+                self.line(group, oc0, pixel, tile.rows, addresses);
+            } else {
+                place = self.address(group, oc0, place, tile.rows, addresses);
+            }
+            (tile.runs, tile.y) = (addresses.runs.as_ptr().cast(), addresses.y.as_ptr().cast());
+            if !tile.residual.is_null() {
+                tile.residual = addresses.residual.as_ptr().cast();
+            }
+            // SAFETY: the addresses lie inside the operands, which `check` has proved for every pixel, tap and channel;
+            // those of all `ROWS` pixels are written.
+            unsafe { M::tile(&tile) };
+            pixel += tile.rows;
+        }
+    }
+
+    /// The addresses of pixels `pixel..pixel + rows` of a flat call.
+    #[inline]
+    fn line(&self, group: usize, oc0: usize, pixel: usize, rows: usize, to: &mut Addresses) {
+        let p = self.p;
+        let channel = group * p.oc as usize + oc0;
+        let at = |s: &Strides, first: usize, size: usize| ((s.offset as usize + pixel * s.pixel as usize + first) * size, s.pixel as usize * size);
+        let ((x, x_step), (y, y_step)) = (at(&p.x, group * p.kc as usize, self.element), at(&p.y, channel, self.y_element));
+        let (mut x, mut y) = (self.x.wrapping_add(x), self.y.wrapping_add(y));
+        for row in 0..M::ROWS {
+            to.runs[row].write(x);
+            to.y[row].write(y);
+            // The last pixel is repeated to the end of the tile.
+            if row + 1 < rows {
+                (x, y) = (x.wrapping_add(x_step), y.wrapping_add(y_step));
+            }
+        }
+        if !self.residual.is_null() {
+            let (at, step) = at(&p.residual, channel, self.y_element);
+            for (row, to) in to.residual[..M::ROWS].iter_mut().enumerate() {
+                to.write(self.residual.wrapping_add(at + row.min(rows - 1) * step));
+            }
+        }
+    }
+
+    /// Writes down where the runs, outputs and residuals of a tile start; returns the pixel after it.
+    #[inline]
+    fn address(&self, group: usize, oc0: usize, mut place: Place, rows: usize, to: &mut Addresses) -> Place {
+        let mut row = 0;
+        while row < rows {
+            let stretch = (self.p.out_w as usize - place.ox).min(rows - row);
+            // The last pixel is repeated to the end of the tile.
+            let copies = if row + stretch == rows { M::ROWS - row } else { stretch };
+            self.stretch(group, oc0, place, (row, stretch, copies), to);
+            row += stretch;
+            place.ox += stretch;
+            if place.ox == self.p.out_w as usize {
+                (place.ox, place.oy) = (0, place.oy + 1);
+                if place.oy == self.p.out_h as usize {
+                    (place.oy, place.n) = (0, place.n + 1);
+                }
+            }
+        }
+        place
+    }
+
+    /// The addresses of `stretch` neighbours in an output row, for tile rows `row..row + copies`.
+    #[inline]
+    fn stretch(&self, group: usize, oc0: usize, place: Place, (row, stretch, copies): (usize, usize, usize), to: &mut Addresses) {
+        let p = self.p;
+        let channel = group * p.oc as usize + oc0;
+        let first = |s: &Strides| s.offset as usize + place.n * s.batch as usize + place.oy * s.row as usize + place.ox * s.pixel as usize + channel;
+        let (y, y_step) = (self.y.wrapping_add(first(&p.y) * self.y_element), p.y.pixel as usize * self.y_element);
+        for (i, to) in to.y[row..row + copies].iter_mut().enumerate() {
+            to.write(y.wrapping_add(i.min(stretch - 1) * y_step));
+        }
+        if !self.residual.is_null() {
+            let (residual, step) = (self.residual.wrapping_add(first(&p.residual) * self.y_element), p.residual.pixel as usize * self.y_element);
+            for (i, to) in to.residual[row..row + copies].iter_mut().enumerate() {
+                to.write(residual.wrapping_add(i.min(stretch - 1) * step));
+            }
+        }
+        let x = self.x.wrapping_add((p.x.offset as usize + place.n * p.x.batch as usize + group * p.kc as usize) * self.element);
+        let (pixel, step) = (p.x.pixel as usize * self.element, p.stride_w as usize);
+        let mut tap = row;
+        for ky in 0..p.kh as usize {
+            let iy = (place.oy * p.stride_h as usize + ky * p.dil_h as usize).wrapping_sub(p.pad_top as usize);
+            let line = x.wrapping_add(iy.wrapping_mul(p.x.row as usize * self.element));
+            for kx in 0..p.kw as usize {
+                let ix = (place.ox * step + kx * p.dil_w as usize).wrapping_sub(p.pad_left as usize);
+                for (i, to) in to.runs[tap..tap + copies].iter_mut().enumerate() {
+                    let ix = ix.wrapping_add(i.min(stretch - 1) * step);
+                    let inside = iy < p.in_h as usize && ix < p.in_w as usize;
+                    to.write(if inside { line.wrapping_add(ix * pixel) } else { self.pad });
+                }
+                tap += M::ROWS;
+            }
+        }
+    }
+}
+
+/// Whether the runs of a tile of `rows` pixels fit, and the layout is this one.
+pub fn accepts(call: &Call, rows: usize, layout: Layout) -> bool {
+    let p: &ConvParams = call.params();
+    call.input(conv_input::WEIGHTS).layout == layout && p.kh as usize * p.kw as usize * rows <= MAX_RUNS
+}
+
+// ---- scalar kernels ----
+
+/// An element type with its sums: how a scalar kernel multiplies, and how its last step rounds.
+pub(crate) trait Element: bytemuck::Pod {
+    /// Type of the sums and the bias.
+    type Sum: bytemuck::Pod + Default;
+    /// Positions of an index unit.
+    const STEP: usize;
+    /// `sum + x * w`.
+    fn multiply_add(sum: Self::Sum, x: Self, w: Self) -> Self::Sum;
+    /// `sum + bias`.
+    fn add(sum: Self::Sum, bias: Self::Sum) -> Self::Sum;
+    /// Bias and sum are in; adds the residual, applies the activation, writes one output element.
+    ///
+    /// # Safety
+    /// `y` and, unless null, `residual` are valid for an element of the epilogue's output type.
+    unsafe fn store(sum: Self::Sum, scale: f32, slope: f32, residual: *const u8, y: *mut u8, epilogue: &Epilogue);
+}
+
+fn activate(v: f32, slope: f32, epilogue: &Epilogue) -> f32 {
+    match Activation::from_number(epilogue.activation) {
+        Some(Activation::LeakyRelu) => if v < 0.0 { epilogue.lo * v } else { v },
+        Some(Activation::PRelu) => if v < 0.0 { slope * v } else { v },
+        Some(Activation::HardSwish) => v * (v + 3.0).clamp(0.0, 6.0) / 6.0,
+        _ => v.max(epilogue.lo).min(epilogue.hi),
+    }
+}
+
+impl Element for f32 {
+    type Sum = f32;
+    const STEP: usize = 1;
+    fn multiply_add(sum: f32, x: f32, w: f32) -> f32 {
+        sum + x * w
+    }
+    fn add(sum: f32, bias: f32) -> f32 {
+        sum + bias
+    }
+    unsafe fn store(sum: f32, _: f32, slope: f32, residual: *const u8, y: *mut u8, epilogue: &Epilogue) {
+        // SAFETY: valid by the caller's promise.
+        let residual = if residual.is_null() { 0.0 } else { unsafe { residual.cast::<f32>().read_unaligned() } };
+        // SAFETY: as above.
+        unsafe { y.cast::<f32>().write_unaligned(activate(sum + residual, slope, epilogue)) };
+    }
+}
+
+impl Element for f16 {
+    type Sum = f32;
+    const STEP: usize = 1;
+    fn multiply_add(sum: f32, x: f16, w: f16) -> f32 {
+        sum + x.to_f32() * w.to_f32()
+    }
+    fn add(sum: f32, bias: f32) -> f32 {
+        sum + bias
+    }
+    unsafe fn store(sum: f32, _: f32, slope: f32, residual: *const u8, y: *mut u8, epilogue: &Epilogue) {
+        // SAFETY: valid by the caller's promise.
+        let residual = if residual.is_null() { 0.0 } else { unsafe { residual.cast::<f16>().read_unaligned() }.to_f32() };
+        // SAFETY: as above.
+        unsafe { y.cast::<f16>().write_unaligned(f16::from_f32(activate(sum + residual, slope, epilogue))) };
+    }
+}
+
+impl Element for i8 {
+    type Sum = i32;
+    const STEP: usize = 4;
+    fn multiply_add(sum: i32, x: i8, w: i8) -> i32 {
+        sum.wrapping_add(i32::from(x) * i32::from(w))
+    }
+    fn add(sum: i32, bias: i32) -> i32 {
+        sum.wrapping_add(bias)
+    }
+    unsafe fn store(sum: i32, scale: f32, slope: f32, residual: *const u8, y: *mut u8, epilogue: &Epilogue) {
+        let mut v = sum as f32 * scale;
+        if epilogue.output == DType::I32 as u32 {
+            // SAFETY: valid by the caller's promise.
+            return unsafe { y.cast::<i32>().write_unaligned(sum) };
+        }
+        if epilogue.output == DType::F32 as u32 {
+            if !residual.is_null() {
+                // SAFETY: as above.
+                v += unsafe { residual.cast::<f32>().read_unaligned() };
+            }
+            // SAFETY: as above.
+            return unsafe { y.cast::<f32>().write_unaligned(activate(v, slope, epilogue)) };
+        }
+        if !residual.is_null() {
+            // SAFETY: as above.
+            let code = i32::from(unsafe { residual.cast::<i8>().read() });
+            v += (code - epilogue.residual_zero) as f32 * epilogue.residual_scale;
+        }
+        if epilogue.activation == Activation::PRelu as u32 && v < 0.0 {
+            v *= slope;
+        }
+        // SAFETY: as above.
+        unsafe { y.cast::<i8>().write(requantize(v, epilogue.lo, epilogue.hi, epilogue.y_zero)) };
+    }
+}
+
+/// `round(min(max(v, lo), hi))` to nearest, ties to even, for bounds of at most 2^21: the one rounding of every quantized
+/// result. Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition rounds; taking it off again is exact.
+#[inline(always)]
+pub fn rounded(v: f32, lo: f32, hi: f32) -> i32 {
+    const MAGIC: f32 = 12_582_912.0;
+    (v.max(lo).min(hi) + MAGIC - MAGIC) as i32
+}
+
+/// `clamp(round(v), lo, hi) + zero`, as a code.
+#[inline(always)]
+pub fn requantize(v: f32, lo: f32, hi: f32, zero: i32) -> i8 {
+    (rounded(v, lo, hi) + zero).clamp(-128, 127) as i8
+}
+
+/// The scalar tile: 4 pixels by one block of `B` channels.
+struct Scalar<T, const B: usize, const SPARSE: bool>(PhantomData<T>);
+
+/// Pixels of a scalar tile: kernels of up to [`MAX_TAPS`] taps fit.
+const SCALAR_ROWS: usize = 4;
+
+impl<T: Element, const B: usize, const SPARSE: bool> Micro for Scalar<T, B, SPARSE> {
+    const ROWS: usize = SCALAR_ROWS;
+    const PANELS: usize = 1;
+
+    unsafe fn tile(tile: &Tile) {
+        let mut sums = [[T::Sum::default(); B]; SCALAR_ROWS];
+        let mut weights = tile.weights.cast::<T>();
+        let mut positions = tile.positions;
+        for tap in 0..tile.taps {
+            // SAFETY: `counts` has an entry per tap in a sparse tile.
+            let units = if SPARSE { usize::from(unsafe { *tile.counts.add(tap) }) } else { tile.kc.div_ceil(T::STEP) };
+            for n in 0..units {
+                // SAFETY: `positions` has an entry per kept unit.
+                let unit = if SPARSE { usize::from(unsafe { *positions.add(n) }) } else { n };
+                let lanes = T::STEP.min(tile.kc - unit * T::STEP);
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: `runs` has `ROWS` entries per tap, each with `kc` readable elements.
+                    let x = unsafe { (*tile.runs.add(tap * SCALAR_ROWS + row)).cast::<T>().add(unit * T::STEP) };
+                    for lane in 0..lanes {
+                        // SAFETY: as above, `unit * STEP + lane < kc`.
+                        let x = unsafe { x.add(lane).read_unaligned() };
+                        for (channel, sum) in sums.iter_mut().enumerate() {
+                            // SAFETY: a packed unit has `B * STEP` weights.
+                            *sum = T::multiply_add(*sum, x, unsafe { *weights.add(channel * T::STEP + lane) });
+                        }
+                    }
+                }
+                // SAFETY: one packed unit on.
+                weights = unsafe { weights.add(B * T::STEP) };
+            }
+            if SPARSE {
+                // SAFETY: this tap's units are read.
+                positions = unsafe { positions.add(units) };
+            }
+        }
+        for (row, sums) in sums.iter().enumerate().take(tile.rows) {
+            for (channel, &sum) in sums.iter().enumerate().take(tile.channels) {
+                // SAFETY: bias, scale, slopes, residual and y have this channel.
+                unsafe { finish::<T>(tile, row, channel, sum) };
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Row and channel lie inside the tile.
+unsafe fn finish<T: Element>(tile: &Tile, row: usize, channel: usize, sum: T::Sum) {
+    let element = DType::ALL[tile.epilogue.output as usize].size();
+    // SAFETY: a per-channel vector that is there has this channel.
+    let vector = |values: *const f32| if values.is_null() { 0.0 } else { unsafe { *values.add(channel) } };
+    // SAFETY: the bias has this channel, y and residual have this row.
+    unsafe {
+        let sum = T::add(sum, *tile.bias.cast::<T::Sum>().add(channel));
+        let residual = if tile.residual.is_null() { core::ptr::null() } else { (*tile.residual.add(row)).add(channel * element) };
+        let y = (*tile.y.add(row)).add(channel * element);
+        T::store(sum, vector(tile.scale), vector(tile.slopes), residual, y, &tile.epilogue);
+    }
+}
+
+macro_rules! scalar {
+    ($name:literal, $type:ty, $layout:ident, $block:literal, $sparse:literal) => {
+        Kernel {
+            name: $name,
+            op: Op::Conv,
+            requires: Features::NONE,
+            accepts: |call| accepts(call, SCALAR_ROWS, Layout::$layout),
+            units: units::<Scalar<$type, $block, $sparse>>,
+            run: drive::<Scalar<$type, $block, $sparse>>,
+        }
+    };
+}
+
+/// The scalar convolutions, one per layout.
+pub const CATALOGUE: &[Kernel] = &[
+    scalar!("conv_f32_b16_scalar", f32, DenseF32, 16, false),
+    scalar!("conv_f16_b16_scalar", f16, DenseF16, 16, false),
+    scalar!("conv_i8_b16_scalar", i8, DenseI8, 16, false),
+    scalar!("spconv_f32_b16_scalar", f32, SparseF32B16, 16, true),
+    scalar!("spconv_f32_b8_scalar", f32, SparseF32B8, 8, true),
+    scalar!("spconv_f32_b4_scalar", f32, SparseF32B4, 4, true),
+    scalar!("spconv_f16_b16_scalar", f16, SparseF16B16, 16, true),
+    scalar!("spconv_f16_b8_scalar", f16, SparseF16B8, 8, true),
+    scalar!("spconv_f16_b4_scalar", f16, SparseF16B4, 4, true),
+    scalar!("spconv_i8_b16_scalar", i8, SparseI8B16, 16, true),
+    scalar!("spconv_i8_b8_scalar", i8, SparseI8B8, 8, true),
+    scalar!("spconv_i8_b4_scalar", i8, SparseI8B4, 4, true),
+];

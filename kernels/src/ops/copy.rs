@@ -1,0 +1,172 @@
+//! Strided copies and fills: every movement of elements that computes nothing.
+//!
+//! A unit of a copy is one index of the outermost axis. Destinations never overlap (the check sees to that), so units
+//! may run side by side.
+
+use crate::{Call, CopyParams, Draft, Features, FillParams, Kernel, MAX_RANK, Op, Refusal, product};
+use bytemuck::Pod;
+use core::ops::Range;
+
+/// Refuses a copy that leaves its operands or writes an element twice.
+pub(super) fn check_copy(draft: &Draft) -> Result<(), Refusal> {
+    let p: &CopyParams = draft.params()?;
+    draft.at_most(1, 1)?;
+    let (x, y) = (draft.input(0)?, draft.output(0)?);
+    if x.dtype != y.dtype {
+        return Err(Refusal::OperandType);
+    }
+    if product(&p.dims)? == 0 {
+        return Ok(());
+    }
+    x.expect(&[x.dtype], end(p.src_offset, &p.dims, &p.src)?)?;
+    y.expect(&[y.dtype], end(p.dst_offset, &p.dims, &p.dst)?)?;
+    nests(&p.dims, &p.dst)
+}
+
+/// One past the greatest element reached; refuses a walk that goes below 0.
+fn end(offset: u32, dims: &[u32; MAX_RANK], strides: &[i32; MAX_RANK]) -> Result<usize, Refusal> {
+    let (mut low, mut high) = (i128::from(offset), i128::from(offset));
+    for (&dim, &stride) in dims.iter().zip(strides) {
+        let span = (i128::from(dim) - 1) * i128::from(stride);
+        low += span.min(0);
+        high += span.max(0);
+    }
+    if low < 0 { Err(Refusal::OutOfBounds) } else { usize::try_from(high + 1).map_err(|_| Refusal::Overflow) }
+}
+
+/// Refuses strides by which two indices could meet: from the smallest stride up, each must step over all below it.
+fn nests(dims: &[u32; MAX_RANK], strides: &[i32; MAX_RANK]) -> Result<(), Refusal> {
+    let mut axes = [(0u64, 1u64); MAX_RANK];
+    for (axis, (&dim, &stride)) in axes.iter_mut().zip(dims.iter().zip(strides)) {
+        if dim > 1 {
+            *axis = (u64::from(u32::try_from(stride).map_err(|_| Refusal::Parameter)?), u64::from(dim));
+        }
+    }
+    axes.sort_unstable();
+    let mut extent = 1u64;
+    for (stride, dim) in axes {
+        if dim > 1 && stride < extent {
+            return Err(Refusal::OutOfBounds);
+        }
+        extent = extent.saturating_add(stride.saturating_mul(dim - 1));
+    }
+    Ok(())
+}
+
+fn copy_units(call: &Call) -> usize {
+    let p: &CopyParams = call.params();
+    if p.dims.contains(&0) { 1 } else { p.dims[outermost(p)] as usize }
+}
+
+/// The first axis longer than 1.
+fn outermost(p: &CopyParams) -> usize {
+    p.dims.iter().position(|&dim| dim > 1).unwrap_or(MAX_RANK - 1)
+}
+
+/// # Safety
+/// As [`Kernel::run`].
+unsafe fn copy<T: Pod>(call: &Call, units: Range<usize>) {
+    let p: &CopyParams = call.params();
+    if p.dims.contains(&0) {
+        return;
+    }
+    let src = call.input(0).as_slice::<T>();
+    let dst = call.output(0).as_mut_ptr().cast::<T>();
+    let mut dims = p.dims.map(|dim| dim as usize);
+    let axis = outermost(p);
+    dims[axis] = units.len();
+    let start = units.start as isize;
+    let mut from = p.src_offset as isize + start * p.src[axis] as isize;
+    let mut to = p.dst_offset as isize + start * p.dst[axis] as isize;
+    let mut at = [0usize; MAX_RANK];
+    let (len, src_step, dst_step) = (dims[MAX_RANK - 1], p.src[MAX_RANK - 1] as isize, p.dst[MAX_RANK - 1] as isize);
+    loop {
+        if src_step == 1 && dst_step == 1 {
+            // SAFETY: `check` has proved that the run lies inside the destination, and no other unit writes it.
+            let run = unsafe { core::slice::from_raw_parts_mut(dst.offset(to), len) };
+            run.copy_from_slice(&src[from as usize..from as usize + len]);
+        } else {
+            for i in 0..len as isize {
+                // SAFETY: as above, element by element.
+                unsafe { *dst.offset(to + i * dst_step) = src[(from + i * src_step) as usize] };
+            }
+        }
+        // The next index of the outer axes, as an odometer.
+        let mut axis = MAX_RANK - 1;
+        loop {
+            if axis == 0 {
+                return;
+            }
+            axis -= 1;
+            at[axis] += 1;
+            from += p.src[axis] as isize;
+            to += p.dst[axis] as isize;
+            if at[axis] < dims[axis] {
+                break;
+            }
+            from -= p.src[axis] as isize * dims[axis] as isize;
+            to -= p.dst[axis] as isize * dims[axis] as isize;
+            at[axis] = 0;
+        }
+    }
+}
+
+/// Refuses a fill that leaves its output.
+pub(super) fn check_fill(draft: &Draft) -> Result<(), Refusal> {
+    let p: &FillParams = draft.params()?;
+    draft.at_most(0, 1)?;
+    let y = draft.output(0)?;
+    y.expect(&[y.dtype], p.count as usize)
+}
+
+/// # Safety
+/// As [`Kernel::run`].
+unsafe fn fill<T: Pod>(call: &Call, _: Range<usize>) {
+    let p: &FillParams = call.params();
+    let value: T = bytemuck::pod_read_unaligned(&bytemuck::bytes_of(&p.bits)[..size_of::<T>()]);
+    // SAFETY: the only unit owns the whole output.
+    unsafe { call.output(0).slice::<T>(0..p.count as usize) }.fill(value);
+}
+
+/// Size of the output's elements.
+fn size(call: &Call) -> usize {
+    call.output(0).dtype.size()
+}
+
+macro_rules! by_size {
+    ($($bytes:literal, $type:ty, $copy:literal, $fill:literal;)*) => {
+        /// Copies and fills, by element size.
+        pub(super) const CATALOGUE: &[Kernel] = &[$(
+            Kernel { name: $copy, op: Op::Copy, requires: Features::NONE, accepts: |call| size(call) == $bytes, units: copy_units, run: copy::<$type> },
+            Kernel { name: $fill, op: Op::Fill, requires: Features::NONE, accepts: |call| size(call) == $bytes, units: |_| 1, run: fill::<$type> },
+        )*];
+    };
+}
+
+by_size! {
+    1, u8, "copy_x8_scalar", "fill_x8_scalar";
+    2, u16, "copy_x16_scalar", "fill_x16_scalar";
+    4, u32, "copy_x32_scalar", "fill_x32_scalar";
+    8, u64, "copy_x64_scalar", "fill_x64_scalar";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strides_that_meet_are_refused() {
+        let dims = [1, 1, 1, 1, 1, 2, 3, 4];
+        let cases = [
+            ("dense", [0, 0, 0, 0, 0, 12, 4, 1], true),
+            ("transposed", [0, 0, 0, 0, 0, 1, 2, 6], true),
+            ("gaps", [0, 0, 0, 0, 0, 100, 30, 2], true),
+            ("overlap", [0, 0, 0, 0, 0, 11, 4, 1], false),
+            ("repeat", [0, 0, 0, 0, 0, 12, 4, 0], false),
+            ("negative", [0, 0, 0, 0, 0, 12, 4, -1], false),
+        ];
+        for (name, strides, good) in cases {
+            assert_eq!(nests(&dims, &strides).is_ok(), good, "{name}");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Reductions over any axes.
+//!
+//! The axes are split into those that stay and those that are folded, and each set is walked by itself. A unit is
+//! `LANES` neighbouring results. Where results lie side by side in the input (the last axis stays, as in a global
+//! average over a channels-last picture), one accumulator per result walks along with them; where the last axis is
+//! folded, eight accumulators share its elements and are merged at the end. Sums of floats are kept in f64, of integers
+//! in i64.
+
+use super::shared::{LANES, Number, Walk, limits, output, results, units_of};
+use crate::conv::requantize;
+use crate::{Call, DType, Draft, Features, Kernel, MAX_RANK, Op, ReduceFn, ReduceParams, Refusal, product};
+use bytemuck::Pod;
+use core::ops::Range;
+use half::f16;
+
+/// Partial results of one long fold.
+const PARTS: usize = 8;
+
+/// Refuses a function that is not made for the type, unknown axes, or operands that do not fit.
+pub(super) fn check(draft: &Draft) -> Result<(), Refusal> {
+    use DType::{F16, F32, I8, I32, I64};
+    let p: &ReduceParams = draft.params()?;
+    draft.at_most(1, 1)?;
+    let types: &[DType] = match ReduceFn::from_number(p.function).ok_or(Refusal::Parameter)? {
+        ReduceFn::Max | ReduceFn::Min => &DType::ALL,
+        ReduceFn::Mean | ReduceFn::Sum => &[F32, F16, I8, I32, I64],
+        _ => &[F32, F16, I32, I64],
+    };
+    let quantized = p.x_zero.unsigned_abs() <= 255 && p.y_zero.unsigned_abs() <= 255 && !p.scale.is_nan();
+    if p.mask >> MAX_RANK != 0 || !quantized {
+        return Err(Refusal::Parameter);
+    }
+    let x = draft.input(0)?;
+    // Strides are 32-bit words, and made even when some dimension is 0.
+    u32::try_from(product(&p.dims.map(|dim| dim.max(1)))?).map_err(|_| Refusal::Overflow)?;
+    x.expect(types, product(&p.dims)?)?;
+    draft.output(0)?.expect(&[x.dtype], product(&split(p, false).0)?)
+}
+
+/// The dimensions that are folded or that stay, the others 1; and the input's strides.
+fn split(p: &ReduceParams, folded: bool) -> ([u32; MAX_RANK], [u32; MAX_RANK]) {
+    let (mut dims, mut strides, mut stride) = ([1; MAX_RANK], [0; MAX_RANK], 1u32);
+    for axis in (0..MAX_RANK).rev() {
+        if (p.mask >> axis & 1 != 0) == folded {
+            dims[axis] = p.dims[axis];
+        }
+        strides[axis] = stride;
+        stride = stride.wrapping_mul(p.dims[axis]);
+    }
+    (dims, strides)
+}
+
+/// How elements are folded: `step` takes one in, `merge` joins two folds, `finish` makes the result of a fold of so many.
+#[derive(Clone, Copy)]
+struct Fold<A, S, M, F> {
+    first: A,
+    step: S,
+    merge: M,
+    finish: F,
+}
+
+/// Folds the results of `units`.
+///
+/// # Safety
+/// As [`Kernel::run`].
+#[inline(always)]
+unsafe fn reduce<T: Pod, A: Copy>(
+    call: &Call,
+    units: Range<usize>,
+    fold: Fold<A, impl Fn(A, T) -> A, impl Fn(A, A) -> A, impl Fn(A, usize) -> T>,
+) {
+    let p: &ReduceParams = call.params();
+    let ((kept, strides), (folded, _)) = (split(p, false), split(p, true));
+    let (kept, folded) = (Walk::new(&kept, [&strides]), Walk::new(&folded, [&strides]));
+    let (results, elements) = (results(&units, LANES, kept.count()), folded.count());
+    let x = call.input(0).as_slice::<T>();
+    // SAFETY: a block of results belongs to its unit.
+    let y = unsafe { output::<T>(call, 0, results.clone()) };
+    let start = results.start;
+    let ([kept_step], [folded_step]) = (kept.inner(), folded.inner());
+    kept.runs(results, |at, len, [base]| {
+        let y = &mut y[at - start..][..len];
+        if kept_step == 1 && (folded_step != 1 || elements <= 1) {
+            for (chunk, y) in y.chunks_mut(LANES).enumerate() {
+                let mut sums = [fold.first; LANES];
+                folded.runs(0..elements, |_, len, [offset]| {
+                    for i in 0..len {
+                        let x = &x[base + chunk * LANES + offset + i * folded_step..][..y.len()];
+                        sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum = (fold.step)(*sum, x));
+                    }
+                });
+                y.iter_mut().zip(sums).for_each(|(y, sum)| *y = (fold.finish)(sum, elements));
+            }
+            return;
+        }
+        for (i, y) in y.iter_mut().enumerate() {
+            let mut parts = [fold.first; PARTS];
+            folded.runs(0..elements, |_, len, [offset]| {
+                // The last axis of the input is folded, so its elements lie side by side.
+                for x in x[base + i * kept_step + offset..][..len].chunks(PARTS) {
+                    parts.iter_mut().zip(x).for_each(|(part, &x)| *part = (fold.step)(*part, x));
+                }
+            });
+            let total = parts.into_iter().fold(fold.first, &fold.merge);
+            *y = (fold.finish)(total, elements);
+        }
+    });
+}
+
+/// Elements as f64.
+trait Folded: Number {
+    fn real(self) -> f64;
+    /// The nearest element; integers truncate and saturate.
+    fn round(value: f64) -> Self;
+}
+
+macro_rules! folded {
+    ($($type:ty, $round:expr;)*) => {$(
+        impl Folded for $type {
+            #[inline(always)]
+            fn real(self) -> f64 {
+                self.get() as f64
+            }
+            fn round(value: f64) -> Self {
+                $round(value)
+            }
+        }
+    )*};
+}
+
+folded! {
+    f32, |v| v as f32;
+    f16, f16::from_f64;
+    i32, |v| v as i32;
+    i64, |v| v as i64;
+}
+
+/// The greater, NaN if either is.
+fn greater(a: f64, b: f64) -> f64 {
+    if a > b || a.is_nan() { a } else { b }
+}
+
+fn lesser(a: f64, b: f64) -> f64 {
+    if a < b || a.is_nan() { a } else { b }
+}
+
+/// A sum of exponentials as `exp(peak) * sum`.
+#[derive(Clone, Copy)]
+struct Exponentials {
+    peak: f64,
+    sum: f64,
+}
+
+impl Exponentials {
+    const NONE: Self = Self { peak: f64::NEG_INFINITY, sum: 0.0 };
+
+    fn add(self, other: Self) -> Self {
+        let (high, low) = if other.peak > self.peak { (other, self) } else { (self, other) };
+        // Equal peaks may be infinite, and have no difference then.
+        let factor = if high.peak == low.peak { 1.0 } else { libm::exp(low.peak - high.peak) };
+        Self { peak: high.peak, sum: high.sum + low.sum * factor }
+    }
+}
+
+/// The function a checked call asks for.
+fn asked(call: &Call) -> ReduceFn {
+    ReduceFn::from_number(call.params::<ReduceParams>().function).unwrap_or(ReduceFn::Sum)
+}
+
+/// Reductions of f32: the common ones in loops of their own.
+///
+/// # Safety
+/// As [`Kernel::run`].
+unsafe fn float(call: &Call, units: Range<usize>) {
+    // SAFETY: the caller's promise, in each arm.
+    unsafe {
+        match asked(call) {
+            function @ (ReduceFn::Max | ReduceFn::Min) => {
+                // The least is the greatest of the negated.
+                let sign = if function == ReduceFn::Min { -1.0 } else { 1.0 };
+                let step = |a: f32, x: f32| if sign * x > a || x.is_nan() { sign * x } else { a };
+                let merge = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
+                reduce(call, units, Fold { first: f32::NEG_INFINITY, step, merge, finish: |a, _| sign * a });
+            }
+            function @ (ReduceFn::Sum | ReduceFn::Mean) => {
+                let mean = function == ReduceFn::Mean;
+                let finish = |a: f64, n: usize| (if mean { a / n as f64 } else { a }) as f32;
+                reduce(
+                    call,
+                    units,
+                    Fold { first: 0.0, step: |a, x: f32| a + f64::from(x), merge: |a, b| a + b, finish },
+                );
+            }
+            other => general::<f32>(call, units, other),
+        }
+    }
+}
+
+/// Reductions of f16.
+///
+/// # Safety
+/// As [`Kernel::run`].
+unsafe fn half(call: &Call, units: Range<usize>) {
+    // SAFETY: the caller's promise.
+    unsafe { general::<f16>(call, units, asked(call)) };
+}
+
+/// Reductions of any type, computed in f64, by functions called through pointers.
+///
+/// # Safety
+/// As [`Kernel::run`].
+unsafe fn general<T: Folded>(call: &Call, units: Range<usize>, function: ReduceFn) {
+    if function == ReduceFn::LogSumExp {
+        let step = |a: Exponentials, x: T| a.add(Exponentials { peak: x.real(), sum: 1.0 });
+        let finish = |a: Exponentials, _| T::round(a.peak + libm::log(a.sum));
+        // SAFETY: the caller's promise.
+        return unsafe {
+            reduce(call, units, Fold { first: Exponentials::NONE, step, merge: Exponentials::add, finish })
+        };
+    }
+    let add: fn(f64, f64) -> f64 = |a, b| a + b;
+    let (first, step, merge): (_, fn(f64, f64) -> f64, _) = match function {
+        ReduceFn::Max => (f64::NEG_INFINITY, greater, greater as _),
+        ReduceFn::Min => (f64::INFINITY, lesser, lesser as _),
+        ReduceFn::Prod => (1.0, |a, x| a * x, (|a, x| a * x) as _),
+        ReduceFn::L1 => (0.0, |a, x| a + libm::fabs(x), add),
+        ReduceFn::L2 | ReduceFn::SumSquare => (0.0, |a, x| a + x * x, add),
+        _ => (0.0, add, add),
+    };
+    let finish: fn(f64, f64) -> f64 = match function {
+        ReduceFn::Mean => |a, n| a / n,
+        ReduceFn::L2 => |a, _| libm::sqrt(a),
+        ReduceFn::LogSum => |a, _| libm::log(a),
+        _ => |a, _| a,
+    };
+    let fold =
+        Fold { first, step: |a, x: T| step(a, x.real()), merge, finish: |a, n: usize| T::round(finish(a, n as f64)) };
+    // SAFETY: the caller's promise.
+    unsafe { reduce(call, units, fold) };
+}
+
+/// Reductions of integers that stay integers, which wrap.
+///
+/// # Safety
+/// As [`Kernel::run`].
+unsafe fn integer<T: Number<Wide = i64>>(call: &Call, units: Range<usize>) {
+    let (min, max) = limits(call.output(0).dtype);
+    let (first, step): (i64, fn(i64, i64) -> i64) = match asked(call) {
+        ReduceFn::Max => (min, |a, x| a.max(x)),
+        ReduceFn::Min => (max, |a, x| a.min(x)),
+        ReduceFn::Prod => (1, i64::wrapping_mul),
+        ReduceFn::L1 => (0, |a, x| a.wrapping_add(x.wrapping_abs())),
+        ReduceFn::SumSquare => (0, |a, x| a.wrapping_add(x.wrapping_mul(x))),
+        _ => (0, i64::wrapping_add),
+    };
+    let merge: fn(i64, i64) -> i64 = match asked(call) {
+        ReduceFn::L1 | ReduceFn::SumSquare => i64::wrapping_add,
+        _ => step,
+    };
+    let mean = asked(call) == ReduceFn::Mean;
+    let finish = |a: i64, n: usize| T::put(if mean { a.checked_div(n as i64).unwrap_or(0) } else { a });
+    // SAFETY: the caller's promise.
+    unsafe { reduce::<T, _>(call, units, Fold { first, step: |a, x: T| step(a, x.get()), merge, finish }) };
+}
+
+/// Reductions of i32 and i64.
+///
+/// # Safety
+/// As [`Kernel::run`].
+unsafe fn whole<T: Folded + Number<Wide = i64>>(call: &Call, units: Range<usize>) {
+    let function = asked(call);
+    // SAFETY: the caller's promise, in each arm.
+    unsafe {
+        match function {
+            ReduceFn::L2 | ReduceFn::LogSum | ReduceFn::LogSumExp => general::<T>(call, units, function),
+            _ => integer::<T>(call, units),
+        }
+    }
+}
+
+/// Reductions of quantized codes.
+///
+/// # Safety
+/// As [`Kernel::run`].
+unsafe fn codes(call: &Call, units: Range<usize>) {
+    let &ReduceParams { x_zero, y_zero, scale, .. } = call.params();
+    if matches!(asked(call), ReduceFn::Max | ReduceFn::Min) {
+        // SAFETY: the caller's promise.
+        return unsafe { integer::<i8>(call, units) };
+    }
+    let finish =
+        |sum: i64, n: usize| requantize((sum - i64::from(x_zero) * n as i64) as f32 * scale, -256.0, 256.0, y_zero);
+    // SAFETY: the caller's promise.
+    unsafe {
+        reduce(call, units, Fold { first: 0i64, step: |a, x: i8| a + i64::from(x), merge: |a, b| a + b, finish })
+    };
+}
+
+fn reduce_units(call: &Call) -> usize {
+    let (kept, strides) = split(call.params(), false);
+    units_of(Walk::new(&kept, [&strides]).count(), LANES)
+}
+
+macro_rules! kernels {
+    ($($name:literal, $dtype:ident, $run:expr;)*) => {
+        /// Reductions by element type.
+        pub(super) const CATALOGUE: &[Kernel] = &[$(Kernel {
+            name: $name,
+            op: Op::Reduce,
+            requires: Features::NONE,
+            accepts: |call| call.input(0).dtype == DType::$dtype,
+            units: reduce_units,
+            run: $run,
+        },)*];
+    };
+}
+
+kernels! {
+    "reduce_f32_scalar", F32, float;
+    "reduce_f16_scalar", F16, half;
+    "reduce_i8_scalar", I8, codes;
+    "reduce_u8_scalar", U8, integer::<u8>;
+    "reduce_i32_scalar", I32, whole::<i32>;
+    "reduce_i64_scalar", I64, whole::<i64>;
+    "reduce_bool_scalar", Bool, integer::<u8>;
+}

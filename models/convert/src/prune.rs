@@ -1,0 +1,239 @@
+//! Pruning with fine-grained kernel-sparsity patterns: which blocks of weights of a layer are dropped.
+//!
+//! A unit is what the index of a sparse layout names: `block` output channels (16, 8 or 4) by `step` positions of the
+//! reduction axis (1 for floats, 4 for int8; see [`sparrow_kernels::Layout`]). The units with the smallest sum of squares
+//! go, until the wanted share is gone; every block of channels keeps as many as its neighbours, so that the work of
+//! threads and tiles stays even (SparseByteNN, section 3.1; the norm is that of magnitude pruning, Han et al. 2015).
+//!
+//! A larger block is faster, since a loaded activation serves more channels; a smaller one loses less. `auto` measures
+//! what each would lose and takes the largest block that loses little more than the smallest.
+
+use crate::ir::{Graph, Node, Op, Tensor, ValueId};
+use crate::settings::Precision;
+
+/// Output channels of a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pattern {
+    /// Chosen for every layer.
+    Auto,
+    /// 16, 8 or 4.
+    Block(usize),
+}
+
+/// What to prune.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Options {
+    /// Share of a layer's units to drop, 0..1.
+    pub sparsity: f32,
+    /// Block size.
+    pub pattern: Pattern,
+    /// Decides the positions of a unit.
+    pub precision: Precision,
+}
+
+/// What was decided for a layer.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Decision {
+    /// Index of the node.
+    pub node: usize,
+    /// Channels of a block; `None`: dense.
+    pub block: Option<usize>,
+    /// Share of units dropped.
+    pub dropped: f32,
+    /// Share of the weights' sum of squares that is kept.
+    pub energy: f32,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// A layer's energy may fall by this factor more for a block twice as large: what a block of 16 gains in time over one
+/// of 8 at equal sparsity.
+const LARGER_BLOCK_WORTH: f64 = 1.25;
+/// Layers with fewer weights than this gain less than their index and their loops cost.
+const LEAST_WEIGHTS: usize = 2048;
+/// A layer that came with at least this share of zero units is stored sparse.
+const LEAST_FOUND: f32 = 0.2;
+
+/// A layer's weights as `[groups][oc][positions]`, positions in the order (tap, input channel).
+struct Matrix {
+    weights: ValueId,
+    groups: usize,
+    oc: usize,
+    taps: usize,
+    kc: usize,
+    /// Where element (group, channel, tap, k) lies in the constant.
+    at: fn(&Matrix, usize, usize, usize, usize) -> usize,
+}
+
+fn matrix(graph: &Graph, node: &Node) -> Result<Matrix, String> {
+    let id = node.input(1).filter(|id| graph.constant(*id).is_some_and(|t| t.elements::<f32>().is_some()));
+    let weights = id.ok_or("its weights are computed, not constant")?;
+    let dims = graph.value(weights).dims.clone();
+    match &node.op {
+        Op::Conv(conv) => {
+            let (oc, kc) = (dims[0] / conv.group, dims[1]);
+            let taps = dims[2..].iter().product();
+            let at = |m: &Matrix, g, o, t, k| ((g * m.oc + o) * m.kc + k) * m.taps + t;
+            Ok(Matrix { weights, groups: conv.group, oc, taps, kc, at })
+        }
+        Op::Gemm { trans_b: true, .. } => Ok(Matrix { weights, groups: 1, oc: dims[0], taps: 1, kc: dims[1], at: |m, _, o, _, k| o * m.kc + k }),
+        Op::Gemm { .. } | Op::MatMul if dims.len() == 2 => Ok(Matrix { weights, groups: 1, oc: dims[1], taps: 1, kc: dims[0], at: |m, _, o, _, k| k * m.oc + o }),
+        op => Err(format!("no sparse kernel for {}", match op { Op::MatMul => "a product with more than two dimensions", _ => "this operator" })),
+    }
+}
+
+/// Whether a node has weights one could prune.
+pub fn has_weights(node: &Node) -> bool {
+    matches!(node.op, Op::Conv(_) | Op::ConvTranspose { .. } | Op::Gemm { .. } | Op::MatMul)
+}
+
+/// Decides for every layer with weights, and zeroes what is dropped.
+pub fn prune(graph: &mut Graph, options: &Options) -> Vec<Decision> {
+    let layers: Vec<usize> = (0..graph.nodes.len()).filter(|&i| has_weights(&graph.nodes[i])).collect();
+    let first = layers.first().copied();
+    layers.iter().map(|&node| layer(graph, node, first == Some(node), options)).collect()
+}
+
+fn layer(graph: &mut Graph, node: usize, first: bool, options: &Options) -> Decision {
+    let dense = |reason: String| Decision { node, block: None, dropped: 0.0, energy: 1.0, reason };
+    let matrix = match matrix(graph, &graph.nodes[node]) {
+        Ok(matrix) => matrix,
+        Err(reason) => return dense(reason),
+    };
+    let depthwise = matrix.kc == 1 && matrix.oc == 1 && matrix.groups > 1;
+    let count = matrix.groups * matrix.oc * matrix.taps * matrix.kc;
+    if depthwise {
+        return dense("depthwise: its few taps are most of its accuracy and little of the time".into());
+    }
+    if first && matrix.kc < 16 {
+        return dense("first layer: few input channels, every later layer depends on it".into());
+    }
+    if matrix.groups > 1 {
+        return dense(format!("{} groups of {} channels are too small to leave positions out", matrix.groups, matrix.oc));
+    }
+    if count < LEAST_WEIGHTS {
+        return dense(format!("only {count} weights: the index would cost what it saves"));
+    }
+    let weights = graph.constant(matrix.weights).and_then(|t| t.elements::<f32>()).expect("constant floats").into_owned();
+    let step = if options.precision == Precision::I8 { 4 } else { 1 };
+    let candidates: Vec<usize> = match options.pattern {
+        Pattern::Auto => vec![16, 8, 4],
+        Pattern::Block(block) => vec![block],
+    };
+    if options.sparsity == 0.0 {
+        return found(&matrix, &weights, &candidates, step, node);
+    }
+    let plans: Vec<(usize, Vec<bool>, f64)> = candidates
+        .into_iter()
+        .map(|block| {
+            let (dropped, energy) = select(&matrix, &weights, block, step, options.sparsity);
+            (block, dropped, energy)
+        })
+        .collect();
+    let mut best = 0;
+    for i in 1..plans.len() {
+        if (1.0 - plans[best].2) > (1.0 - plans[i].2) * LARGER_BLOCK_WORTH {
+            best = i;
+        }
+    }
+    let why = match options.pattern {
+        Pattern::Block(_) => String::new(),
+        Pattern::Auto => plans.iter().map(|(b, _, e)| format!("{b}: {:.1} %", (1.0 - e) * 100.0)).collect::<Vec<_>>().join(", "),
+    };
+    let (block, dropped, energy) = plans.into_iter().nth(best).expect("a candidate");
+    let share = dropped.iter().filter(|&&d| d).count() as f32 / dropped.len().max(1) as f32;
+    if share == 0.0 {
+        return dense("too few positions to drop one".into());
+    }
+    apply(graph, node, &matrix, weights, (block, step), &dropped);
+    let lost = if why.is_empty() { String::new() } else { format!(" (energy lost by block size {why})") };
+    let reason = format!("blocks of {block} channels by {step} position{}{lost}", if step == 1 { "" } else { "s" });
+    Decision { node, block: Some(block), dropped: share, energy: energy as f32, reason }
+}
+
+/// A layer that is not to be pruned is stored sparse if it came with enough units of zeros.
+fn found(m: &Matrix, weights: &[f32], candidates: &[usize], step: usize, node: usize) -> Decision {
+    let zeros = weights.iter().filter(|&&w| w == 0.0).count() as f32 / weights.len().max(1) as f32;
+    let share = |block: usize| {
+        let all = units(m, weights, block, step);
+        all.iter().flatten().filter(|&&energy| energy == 0.0).count() as f32 / all.iter().map(Vec::len).sum::<usize>().max(1) as f32
+    };
+    let shares: Vec<(usize, f32)> = candidates.iter().map(|&block| (block, share(block))).collect();
+    // The first is the largest block; a smaller one must find clearly more to make up for its slower kernel.
+    let best = shares.iter().copied().reduce(|a, b| if b.1 > a.1 + 0.1 { b } else { a });
+    match best {
+        Some((block, dropped)) if dropped >= LEAST_FOUND => {
+            let reason = format!("came with {:.0} % of its blocks of {block} channels zero", dropped * 100.0);
+            Decision { node, block: Some(block), dropped, energy: 1.0, reason }
+        }
+        _ if zeros >= LEAST_FOUND => {
+            let reason = format!("{:.0} % of its weights are zero, but not in blocks: prune with --sparsity", zeros * 100.0);
+            Decision { node, block: None, dropped: 0.0, energy: 1.0, reason }
+        }
+        _ => Decision { node, block: None, dropped: 0.0, energy: 1.0, reason: "no --sparsity asked, and it came without zeros".into() },
+    }
+}
+
+/// Sum of squares of every unit, block by block, `[tap][unit]` inside.
+fn units(m: &Matrix, weights: &[f32], block: usize, step: usize) -> Vec<Vec<f64>> {
+    let units = m.kc.div_ceil(step);
+    let mut all = Vec::new();
+    for group in 0..m.groups {
+        for first in (0..m.oc).step_by(block) {
+            let mut energies = vec![0f64; m.taps * units];
+            for o in first..(first + block).min(m.oc) {
+                for tap in 0..m.taps {
+                    for k in 0..m.kc {
+                        let w = f64::from(weights[(m.at)(m, group, o, tap, k)]);
+                        energies[tap * units + k / step] += w * w;
+                    }
+                }
+            }
+            all.push(energies);
+        }
+    }
+    all
+}
+
+/// Which units to drop, `[group][block][tap][unit]`, and the share of the energy that stays.
+fn select(m: &Matrix, weights: &[f32], block: usize, step: usize, sparsity: f32) -> (Vec<bool>, f64) {
+    let mut dropped = Vec::new();
+    let (mut lost, mut all) = (0.0, 0.0);
+    for energies in units(m, weights, block, step) {
+        let count = ((energies.len() as f32) * sparsity).round() as usize;
+        let mut order: Vec<usize> = (0..energies.len()).collect();
+        order.sort_by(|&a, &b| energies[a].total_cmp(&energies[b]));
+        let mut gone = vec![false; energies.len()];
+        for &unit in &order[..count.min(energies.len().saturating_sub(1))] {
+            gone[unit] = true;
+            lost += energies[unit];
+        }
+        all += energies.iter().sum::<f64>();
+        dropped.extend(gone);
+    }
+    (dropped, if all > 0.0 { 1.0 - lost / all } else { 1.0 })
+}
+
+/// Zeroes the dropped units in a new constant and gives it to the node.
+fn apply(graph: &mut Graph, node: usize, m: &Matrix, mut weights: Vec<f32>, (block, step): (usize, usize), dropped: &[bool]) {
+    let units = m.kc.div_ceil(step);
+    let blocks = m.oc.div_ceil(block);
+    for group in 0..m.groups {
+        for o in 0..m.oc {
+            for tap in 0..m.taps {
+                for k in 0..m.kc {
+                    if dropped[((group * blocks + o / block) * m.taps + tap) * units + k / step] {
+                        weights[(m.at)(m, group, o, tap, k)] = 0.0;
+                    }
+                }
+            }
+        }
+    }
+    let dims = graph.value(m.weights).dims.clone();
+    let tensor = Tensor::from_slice(&dims, &weights).expect("as many weights as before");
+    let name = format!("{}_pruned", graph.value(m.weights).name);
+    // Weights that two layers share may be pruned differently: each gets its own.
+    let name = (0..).map(|i| if i == 0 { name.clone() } else { format!("{name}_{i}") }).find(|n| graph.values.iter().all(|v| v.name != *n)).expect("a free name");
+    let id = graph.add_const(name, tensor);
+    graph.nodes[node].inputs[1] = Some(id);
+}

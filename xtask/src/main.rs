@@ -1,0 +1,71 @@
+//! The project's own tasks. `cargo xtask test` is the one test command: it installs what it needs, says so, runs
+//! everything, and ends with a list of what it executed and what it skipped.
+
+mod arm;
+mod shell;
+mod test;
+mod tools;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Sparrow's tasks.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run every check: format, lints, tests on host, Arm (qemu) and WASM, conformance, real networks, hostile files.
+    Test(test::Args),
+    /// Measure Sparrow beside what a user would pick instead, in one run.
+    Peers(PeersArgs),
+    /// Fuzz the file, the importer and running, for some seconds each (needs cargo-fuzz and a nightly toolchain).
+    Fuzz {
+        /// Seconds for each target.
+        #[arg(long, default_value_t = 900)]
+        seconds: u32,
+    },
+}
+
+#[derive(clap::Args)]
+struct PeersArgs {
+    /// Where to measure.
+    #[arg(value_parser = ["native", "web", "arm"])]
+    place: String,
+    /// Further arguments of the script in bench/peers (`--json` and the like).
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Test(args) => test::run(&args),
+        Task::Peers(args) => peers(&args),
+        Task::Fuzz { seconds } => fuzz(seconds),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn peers(args: &PeersArgs) -> Result<(), String> {
+    shell::run(shell::cargo().args(["build", "--release", "-p", "sparrow-cli"]))?;
+    shell::run(shell::command("bench/peers/setup").arg(&args.place))?;
+    shell::run(shell::command("bench/peers/run").arg(&args.place).args(&args.rest))
+}
+
+fn fuzz(seconds: u32) -> Result<(), String> {
+    tools::cargo_fuzz()?;
+    for target in ["file", "import", "run"] {
+        let time = format!("-max_total_time={seconds}");
+        shell::run(shell::command("cargo").args(["+nightly", "fuzz", "run", "--fuzz-dir", "fuzz", target, "--", &time, "-rss_limit_mb=4096"]))?;
+    }
+    Ok(())
+}
