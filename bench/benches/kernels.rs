@@ -34,12 +34,21 @@ fn kernels(criterion: &mut Criterion) {
 
 /// Dense, and sparse at 50 and 80 %, in each type.
 fn precisions() -> impl Iterator<Item = Precision> {
-    let sparse = |dtype| [0.5, 0.8].into_iter().flat_map(move |sparsity| [16, 8, 4].map(|block| Precision { dtype, sparsity, block }));
-    [DType::F32, DType::F16, DType::I8].into_iter().flat_map(move |dtype| [Precision { dtype, sparsity: 0.0, block: 16 }].into_iter().chain(sparse(dtype)))
+    let sparse = |dtype| {
+        [0.5, 0.8].into_iter().flat_map(move |sparsity| [16, 8, 4].map(|block| Precision { dtype, sparsity, block }))
+    };
+    [DType::F32, DType::F16, DType::I8]
+        .into_iter()
+        .flat_map(move |dtype| [Precision { dtype, sparsity: 0.0, block: 16 }].into_iter().chain(sparse(dtype)))
 }
 
 /// Measures the kernel on the layer, if it takes it.
-fn bench(group: &mut criterion::BenchmarkGroup<criterion::measurement::WallTime>, kernel: &Kernel, layer: &Layer, precision: Precision) {
+fn bench(
+    group: &mut criterion::BenchmarkGroup<criterion::measurement::WallTime>,
+    kernel: &Kernel,
+    layer: &Layer,
+    precision: Precision,
+) {
     // A depthwise index has one kind of block.
     if layer.kind == Kind::Depthwise && precision.block != 16 {
         return;
@@ -51,7 +60,11 @@ fn bench(group: &mut criterion::BenchmarkGroup<criterion::measurement::WallTime>
     if call.op != kernel.op || !(kernel.accepts)(&call) {
         return;
     }
-    let name = if precision.sparsity > 0.0 { format!("{layer}_{:.0}%", precision.sparsity * 100.0) } else { layer.to_string() };
+    let name = if precision.sparsity > 0.0 {
+        format!("{layer}_{:.0}%", precision.sparsity * 100.0)
+    } else {
+        layer.to_string()
+    };
     group.throughput(Throughput::Elements(layer.macs() as u64));
     group.bench_function(name, |bencher| {
         // SAFETY: the CPU has the kernel's features, `accepts` said yes, and each run has all units once.

@@ -44,7 +44,12 @@ fn main() {
         total = total.min(pass.elapsed());
     }
     let report = |name: &str, macs: usize, time: Duration, kernel: &str| {
-        println!("{name:<24} {:>8.1} Mmac {:>9.1} us {:>7.1} Gmac/s  {kernel}", macs as f64 / 1e6, time.as_secs_f64() * 1e6, macs as f64 / time.as_secs_f64() / 1e9);
+        println!(
+            "{name:<24} {:>8.1} Mmac {:>9.1} us {:>7.1} Gmac/s  {kernel}",
+            macs as f64 / 1e6,
+            time.as_secs_f64() * 1e6,
+            macs as f64 / time.as_secs_f64() / 1e9
+        );
     };
     for ((layer, time), name) in layers.iter().zip(&least).zip(names) {
         report(&layer.to_string(), layer.macs(), *time, name);

@@ -1,7 +1,8 @@
 //! Layers to measure kernels on: shapes of a real network, with weights and activations of any precision and sparsity.
 
 use sparrow_kernels::{
-    Activation, Call, Catalogue, ConvParams, DType, Family, Features, Index, Input, Layout, Op, Output, Refusal, Strides, WeightShape, conv_input,
+    Activation, Call, Catalogue, ConvParams, DType, Family, Features, Index, Input, Layout, Op, Output, Refusal,
+    Strides, WeightShape, conv_input,
 };
 use sparrow_testkit::{Buffer, Random, encode};
 
@@ -139,9 +140,11 @@ impl Packed {
             (true, false) => Family::Depthwise,
             (true, true) => Family::SparseDepthwise,
         };
-        let layout = Layout::find(family, dtype, if sparsity > 0.0 && !depthwise { block } else { 16 }).expect("layout");
+        let layout =
+            Layout::find(family, dtype, if sparsity > 0.0 && !depthwise { block } else { 16 }).expect("layout");
         let params = params(layer);
-        let shape = WeightShape { groups: 1, oc: layer.oc, taps: (params.kh * params.kw) as usize, kc: params.kc as usize };
+        let shape =
+            WeightShape { groups: 1, oc: layer.oc, taps: (params.kh * params.kw) as usize, kc: params.kc as usize };
         let index = layout.is_sparse().then(|| index(layout, shape, sparsity, &mut random));
         let channels = layer.oc.next_multiple_of(16);
         let element = dtype.size();
@@ -177,7 +180,8 @@ impl Packed {
         let integer = self.dtype == DType::I8;
         let mut inputs = [None; sparrow_kernels::MAX_INPUTS];
         inputs[conv_input::X] = plain(self.dtype, x);
-        inputs[conv_input::WEIGHTS] = Some(Input { dtype: self.dtype, layout: self.layout, bytes: self.weights.bytes() });
+        inputs[conv_input::WEIGHTS] =
+            Some(Input { dtype: self.dtype, layout: self.layout, bytes: self.weights.bytes() });
         inputs[conv_input::BIAS] = plain(if integer { DType::I32 } else { DType::F32 }, self.bias.bytes());
         inputs[conv_input::SCALE] = if integer { plain(DType::F32, self.scale.bytes()) } else { None };
         inputs[conv_input::INDEX] = self.index.as_ref().and_then(|index| plain(DType::I32, index.bytes()));
@@ -244,7 +248,9 @@ fn index(layout: Layout, shape: WeightShape, sparsity: f32, random: &mut Random)
         }
         starts.push(positions.len() as u32);
     }
-    let bytes = [bytemuck::cast_slice(&starts), bytemuck::cast_slice(&counts), bytemuck::cast_slice::<u16, u8>(&positions)].concat();
+    let bytes =
+        [bytemuck::cast_slice(&starts), bytemuck::cast_slice(&counts), bytemuck::cast_slice::<u16, u8>(&positions)]
+            .concat();
     Buffer::from_bytes(&bytes, GUARD)
 }
 
@@ -260,8 +266,18 @@ fn weights(layout: Layout, shape: WeightShape, index: Option<&Buffer>, random: &
     let mut packed = Buffer::new(size, 0, GUARD);
     match dtype.size() {
         1 => layout.pack_into::<u8>(shape, plain, index.as_ref(), packed.bytes_mut()),
-        2 => layout.pack_into::<u16>(shape, bytemuck::cast_slice(plain), index.as_ref(), bytemuck::cast_slice_mut(packed.bytes_mut())),
-        _ => layout.pack_into::<u32>(shape, bytemuck::cast_slice(plain), index.as_ref(), bytemuck::cast_slice_mut(packed.bytes_mut())),
+        2 => layout.pack_into::<u16>(
+            shape,
+            bytemuck::cast_slice(plain),
+            index.as_ref(),
+            bytemuck::cast_slice_mut(packed.bytes_mut()),
+        ),
+        _ => layout.pack_into::<u32>(
+            shape,
+            bytemuck::cast_slice(plain),
+            index.as_ref(),
+            bytemuck::cast_slice_mut(packed.bytes_mut()),
+        ),
     }
     packed
 }

@@ -1,7 +1,8 @@
 //! One-instruction shims for what stable Rust offers no intrinsic for, and loads and stores of part of a vector.
 //!
 //! Each shim names the extension it needs with `.arch_extension`, so that functions need no target feature and inline
-//! everywhere; that the CPU has it is the promise of the kernel's `requires`. Half-precision vectors are carried as
+//! everywhere; that the CPU has it is the promise of the kernel's `requires`. Multiplications by lane are not declared
+//! pure: so the compiler leaves them, and the loads between them, in the order of the source, which in-order cores need. Half-precision vectors are carried as
 //! `uint16x8_t`: their bits, not their values.
 
 use core::arch::aarch64::*;
@@ -37,7 +38,7 @@ macro_rules! shim {
         pub unsafe fn $name<const LANE: i32>(mut acc: $acc, w: $w, x: $x) -> $acc {
             // SAFETY: a computation on registers; the extension is there by the caller's promise.
             unsafe {
-                asm!(concat!(".arch_extension ", $extension), $code, acc = inout(vreg) acc, w = in(vreg) w, x = in($class) x, lane = const LANE, options(pure, nomem, nostack, preserves_flags));
+                asm!(concat!(".arch_extension ", $extension), $code, acc = inout(vreg) acc, w = in(vreg) w, x = in($class) x, lane = const LANE, options(nomem, nostack, preserves_flags));
             }
             acc
         }
@@ -69,6 +70,10 @@ shim! {
 shim! {
     /// `acc[2i+j] += w[8i..8i+8] . x[8j..8j+8]`.
     smmla: "i8mm" "smmla {acc:v}.4s, {w:v}.16b, {x:v}.16b" acc (int32x4_t, int8x16_t)
+}
+shim! {
+    /// `acc + w * x[LANE]`, rounded once. Part of the base architecture.
+    fmla_lane_s4: "simd" "fmla {acc:v}.4s, {w:v}.4s, {x:v}.s[{lane}]" lane vreg (float32x4_t, float32x4_t, float32x4_t)
 }
 shim! {
     /// `acc + w * x[LANE]`, rounded once.

@@ -6,8 +6,11 @@
 //! `engine`. [`detect`] asks the engine once.
 //!
 //! ```text
-//! conv, depthwise     on the loop nests of `sparrow-kernels`; `engine` multiplies and adds, `epilogue` ends
+//! conv, depthwise   on the loop nests of `sparrow-kernels`; `engine` multiplies and adds, `epilogue` ends
+//! map               functions that rest on the exponential
 //! ```
+//!
+//! Operators that are not here are left to the scalar kernels, which the compiler turns into vector code.
 //!
 //! Empty on other targets.
 #![no_std]
@@ -18,6 +21,7 @@ mod depthwise;
 mod engine;
 mod epilogue;
 mod half;
+mod map;
 mod simd;
 
 use sparrow_kernels::{Catalogue, Features};
@@ -38,7 +42,8 @@ const ISA: Features = if cfg!(target_feature = "relaxed-simd") {
 };
 
 /// The kernels of this module, best first.
-pub const CATALOGUE: Catalogue = &[conv::FAMILIES[0], conv::FAMILIES[1], conv::FAMILIES[2], depthwise::CATALOGUE];
+pub const CATALOGUE: Catalogue =
+    &[conv::FAMILIES[0], conv::FAMILIES[1], conv::FAMILIES[2], depthwise::CATALOGUE, map::CATALOGUE];
 
 /// What the module was built for and what its engine does with relaxed operations.
 pub fn detect() -> Features {

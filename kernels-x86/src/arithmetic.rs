@@ -57,6 +57,8 @@ pub(crate) trait Arithmetic {
     /// Multiplies a unit, `STEP` staged activations, in.
     unsafe fn multiply_add(sums: Self::Sums, x: *const Self::X, weights: Self::Weights) -> Self::Sums;
     unsafe fn multiply_add_shared(shared: Self::Shared, weights: Self::Weights) -> Self::Shared;
+    /// Clamps the sums of a part to `lo..=hi` and writes them as output elements; floats only.
+    unsafe fn clamp(sums: Self::Sums, lo: f32, hi: f32, y: *mut u8);
     /// Stores `LANES` sums, or adds them to those there.
     unsafe fn store(sums: Self::Sums, shared: Self::Shared, to: *mut u32, add: bool);
 }
@@ -68,7 +70,7 @@ pub(crate) struct F32<V>(PhantomData<V>);
 pub(crate) struct F16<V>(PhantomData<V>);
 
 macro_rules! float {
-    ($name:ident, $bytes:literal, $element:ty, |$at:ident| $load:expr, |$from:ident, $to:ident, $count:ident| $stage:expr) => {
+    ($name:ident, $bytes:literal, $element:ty, $put:ident, |$at:ident| $load:expr, |$from:ident, $to:ident, $count:ident| $stage:expr) => {
         impl<V: Vector> Arithmetic for $name<V> {
             type X = f32;
             type Weights = V;
@@ -114,6 +116,12 @@ macro_rules! float {
             unsafe fn multiply_add_shared((): (), _: V) {}
 
             #[inline(always)]
+            unsafe fn clamp(sums: V, lo: f32, hi: f32, y: *mut u8) {
+                // SAFETY: the trait's.
+                unsafe { sums.max(V::splat(lo)).min(V::splat(hi)).$put(y.cast()) }
+            }
+
+            #[inline(always)]
             unsafe fn store(sums: V, (): (), to: *mut u32, add: bool) {
                 let to = to.cast::<f32>();
                 // SAFETY: the trait's.
@@ -123,7 +131,7 @@ macro_rules! float {
     };
 }
 
-float!(F32, 4, f32, |at| V::load(at), |from, to, count| {
+float!(F32, 4, f32, store, |at| V::load(at), |from, to, count| {
     if count >= 8 {
         for i in (0..count - 7).step_by(8) {
             __m256::load(from.add(i)).store(to.add(i));
@@ -137,7 +145,7 @@ float!(F32, 4, f32, |at| V::load(at), |from, to, count| {
     }
 });
 
-float!(F16, 2, u16, |at| V::load_f16(at), |from, to, count| {
+float!(F16, 2, u16, store_f16, |at| V::load_f16(at), |from, to, count| {
     let whole = count / 8 * 8;
     for i in (0..whole).step_by(8) {
         __m256::load_f16(from.add(i)).store(to.add(i));
@@ -171,7 +179,10 @@ impl<B: Vector, const N: usize> Arithmetic for I8Avx2<B, N> {
                 _mm256_storeu_si256(to.add(i).cast(), _mm256_cvtepi8_epi16(_mm_loadu_si128(from.add(i).cast())));
             }
             for i in (whole..count).step_by(4) {
-                _mm_storel_epi64(to.add(i).cast(), _mm_cvtepi8_epi16(_mm_cvtsi32_si128(from.add(i).cast::<i32>().read_unaligned())));
+                _mm_storel_epi64(
+                    to.add(i).cast(),
+                    _mm_cvtepi8_epi16(_mm_cvtsi32_si128(from.add(i).cast::<i32>().read_unaligned())),
+                );
             }
         }
     }
@@ -211,6 +222,10 @@ impl<B: Vector, const N: usize> Arithmetic for I8Avx2<B, N> {
 
     #[inline(always)]
     unsafe fn multiply_add_shared((): (), _: [__m256i; N]) {}
+
+    unsafe fn clamp(_: [__m256i; N], _: f32, _: f32, _: *mut u8) {
+        unreachable!("integers are scaled");
+    }
 
     #[inline(always)]
     unsafe fn store(sums: [__m256i; N], (): (), to: *mut u32, add: bool) {
@@ -253,10 +268,15 @@ macro_rules! vnni {
                     let whole = count / 32 * 32;
                     let shift = _mm256_set1_epi8(-128);
                     for i in (0..whole).step_by(32) {
-                        _mm256_storeu_si256(to.add(i).cast(), _mm256_xor_si256(shift, _mm256_loadu_si256(from.add(i).cast())));
+                        _mm256_storeu_si256(
+                            to.add(i).cast(),
+                            _mm256_xor_si256(shift, _mm256_loadu_si256(from.add(i).cast())),
+                        );
                     }
                     for i in (whole..count).step_by(4) {
-                        to.add(i).cast::<u32>().write_unaligned(from.add(i).cast::<u32>().read_unaligned() ^ 0x8080_8080);
+                        to.add(i)
+                            .cast::<u32>()
+                            .write_unaligned(from.add(i).cast::<u32>().read_unaligned() ^ 0x8080_8080);
                     }
                 }
             }
@@ -291,6 +311,10 @@ macro_rules! vnni {
                 unsafe { $dot(shared, $splat(0x8080_8080u32 as i32), weights) }
             }
 
+            unsafe fn clamp(_: $int, _: f32, _: f32, _: *mut u8) {
+                unreachable!("integers are scaled");
+            }
+
             #[inline(always)]
             unsafe fn store(sums: $int, shared: $int, to: *mut u32, add: bool) {
                 let to = to.cast::<i32>();
@@ -307,8 +331,24 @@ macro_rules! vnni {
     };
 }
 
-vnni!(__m512, __m512i, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_loadu_si512, _mm512_dpbusd_epi32, _mm512_sub_epi32);
-vnni!(__m256, __m256i, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_loadu_si256, _mm256_dpbusd_epi32, _mm256_sub_epi32);
+vnni!(
+    __m512,
+    __m512i,
+    _mm512_set1_epi32,
+    _mm512_setzero_si512,
+    _mm512_loadu_si512,
+    _mm512_dpbusd_epi32,
+    _mm512_sub_epi32
+);
+vnni!(
+    __m256,
+    __m256i,
+    _mm256_set1_epi32,
+    _mm256_setzero_si256,
+    _mm256_loadu_si256,
+    _mm256_dpbusd_epi32,
+    _mm256_sub_epi32
+);
 vnni!(__m128, __m128i, _mm_set1_epi32, _mm_setzero_si128, _mm_loadu_si128, _mm_dpbusd_epi32, _mm_sub_epi32);
 
 /// A block of 16 channels with AVX2.

@@ -17,7 +17,7 @@
 //! parts at a time, so that the sums still hide the latency of the multiply-add.
 
 use crate::arithmetic::{Arithmetic, F16, F32, I8Avx2, I8Vnni, Wide};
-use crate::finish::{Avx2, Avx512, Isa, Last};
+use crate::finish::{Avx2, Avx512, Isa, Last, is_clamp};
 use crate::{AVX2, AVX512, VNNI};
 use core::arch::x86_64::{__m128, __m256, __m512};
 use core::marker::PhantomData;
@@ -26,20 +26,20 @@ use core::ops::Range;
 use sparrow_kernels::conv::{Micro, Tile, accepts, drive, units};
 use sparrow_kernels::{Kernel, Layout, Op};
 
-/// Bytes of staged activations: half of the smallest L1 cache.
-const SCRATCH: usize = 16 << 10;
-/// Output channels of a tile.
+/// Most bytes of staged activations.
+const SCRATCH: usize = 32 << 10;
+/// Most output channels of a tile. A tile has as many as keep its weights in half of a small L2 cache.
 const CHANNELS: usize = 128;
 /// Most blocks of a tile.
 const MAX_BLOCKS: usize = CHANNELS / 4;
 /// Most rows of a tile.
-const MAX_ROWS: usize = 24;
+const MAX_ROWS: usize = 16;
 
 /// Staged activations.
 #[repr(C, align(64))]
 struct Scratch([MaybeUninit<u8>; SCRATCH]);
 
-/// Sums of a tile, `[groups of rows][blocks][rows of a group][lanes]`.
+/// Sums of a tile, `[blocks][rows][lanes]`.
 #[repr(C, align(64))]
 struct Sums([MaybeUninit<u32>; MAX_ROWS * CHANNELS]);
 
@@ -47,13 +47,6 @@ struct Sums([MaybeUninit<u32>; MAX_ROWS * CHANNELS]);
 struct Chunk {
     taps: Range<usize>,
     units: Range<usize>,
-}
-
-/// Some of a tile's rows: `groups` groups, the first beginning at `row`.
-#[derive(Clone, Copy)]
-struct Rows {
-    row: usize,
-    groups: usize,
 }
 
 /// Where a sparse block's next weights and positions are.
@@ -65,8 +58,9 @@ struct Cursor {
     left: usize,
 }
 
-/// One tile under way, of at most `ROWS` rows.
-struct Work<'a, I, A: Arithmetic, const ROWS: usize, const SPARSE: bool> {
+/// One tile under way, of at most `ROWS` rows, `LINES` cache lines of each staged at once. `LINES` is odd, so that rows
+/// spread over the sets of the cache.
+struct Work<'a, I, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPARSE: bool> {
     tile: &'a Tile,
     /// `[ROWS][STRIDE]`
     x: *mut A::X,
@@ -74,25 +68,31 @@ struct Work<'a, I, A: Arithmetic, const ROWS: usize, const SPARSE: bool> {
     chunk: Chunk,
     /// Whether sums begin with this chunk.
     first: bool,
+    /// Whether sums go to the output without a stop in `sums`: there is one chunk, and all that is left is a clamp.
+    direct: bool,
     cursors: [Cursor; MAX_BLOCKS],
     isa: PhantomData<I>,
 }
 
-impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const SPARSE: bool> Work<'a, I, A, ROWS, SPARSE> {
-    /// Elements from a staged row to the next; an odd number of cache lines.
-    const STRIDE: usize = ((SCRATCH / ROWS / 64 - 1) | 1) * 64 / size_of::<A::X>();
+impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPARSE: bool>
+    Work<'a, I, A, ROWS, LINES, SPARSE>
+{
+    /// Elements from a staged row to the next.
+    const STRIDE: usize = {
+        assert!(LINES % 2 == 1 && ROWS <= MAX_ROWS && ROWS * LINES * 64 <= SCRATCH);
+        LINES * 64 / size_of::<A::X>()
+    };
     /// Units of a chunk.
     const CHUNK: usize = Self::STRIDE / A::STEP;
     /// Channels of a block.
     const BLOCK: usize = A::PARTS * A::LANES;
 
-    /// Computes a tile in groups of `R` rows by `P` parts, a last group of at most `RH` rows by `PH` parts, a last
-    /// single row by `P1` parts.
+    /// Computes a tile, `R` of its rows and `P` parts at a time; rows past the tile's repeat its last one.
     ///
     /// # Safety
-    /// As [`Micro::tile`]; the CPU has `A`'s features.
+    /// As [`Micro::tile`]; the CPU has `A`'s features; the tile has at most `R` rows.
     #[inline(always)]
-    unsafe fn run<const R: usize, const P: usize, const RH: usize, const PH: usize, const P1: usize>(tile: &'a Tile) {
+    unsafe fn run<const R: usize, const P: usize>(tile: &'a Tile) {
         let mut scratch = Scratch([const { MaybeUninit::uninit() }; SCRATCH]);
         let mut sums = Sums([const { MaybeUninit::uninit() }; MAX_ROWS * CHANNELS]);
         let units = tile.kc.div_ceil(A::STEP);
@@ -102,44 +102,43 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const SPARSE: bool> Work<'a, 
             sums: sums.0.as_mut_ptr().cast(),
             chunk: Self::chunk((0, 0), tile.taps, units),
             first: true,
+            direct: false,
             cursors: [Cursor::default(); MAX_BLOCKS],
             isa: PhantomData,
         };
-        let (groups, rest) = (tile.rows / R, tile.rows % R);
+        work.direct = A::FLOAT
+            && work.ends()
+            && tile.channels.is_multiple_of(Self::BLOCK)
+            && is_clamp(tile.residual, &tile.epilogue);
         // SAFETY: the caller's promise; chunks follow each other inside the tile's taps and units.
         unsafe {
             if SPARSE {
                 work.start();
             }
             loop {
-                let whole = work.chunk.units.end == units;
-                let last = whole && work.chunk.taps.end == tile.taps;
-                work.stage(tile.rows.next_multiple_of(R));
-                if work.first && last {
-                    // Everything is here at once: each group of rows is finished while its sums are in L1.
-                    for group in 0..groups {
-                        work.pass::<R, P>(Rows { row: group * R, groups: 1 }, true);
-                    }
+                work.stage(R);
+                if SPARSE {
+                    work.sparse::<R, P>();
                 } else {
-                    work.pass::<R, P>(Rows { row: 0, groups }, last);
+                    work.dense::<R, P>();
                 }
-                let rest_at = Rows { row: groups * R, groups: 1 };
-                match rest {
-                    0 => {}
-                    1 => work.pass::<1, P1>(rest_at, last),
-                    _ if rest <= RH => work.pass::<RH, PH>(rest_at, last),
-                    _ => work.pass::<R, P>(rest_at, last),
-                }
-                if last {
+                if work.direct {
                     return;
                 }
-                if SPARSE {
-                    work.step();
+                if work.ends() {
+                    return work.finish::<R>();
                 }
+                let whole = work.chunk.units.end == units;
                 let next = if whole { (work.chunk.taps.end, 0) } else { (work.chunk.taps.start, work.chunk.units.end) };
                 (work.chunk, work.first) = (Self::chunk(next, tile.taps, units), false);
             }
         }
+    }
+
+    /// Whether the chunk is the last.
+    #[inline(always)]
+    fn ends(&self) -> bool {
+        self.chunk.taps.end == self.tile.taps && self.chunk.units.end * A::STEP >= self.tile.kc
     }
 
     /// The chunk that begins at this tap and unit.
@@ -166,64 +165,44 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const SPARSE: bool> Work<'a, 
             for (n, tap) in chunk.taps.clone().enumerate() {
                 // SAFETY: `runs` has `ROWS` entries per tap, each readable for `kc` elements rounded up to a unit; a
                 // chunk fits a staged row.
-                unsafe { A::stage((*tile.runs.add(tap * ROWS + row)).add(first * A::X_BYTES), self.x.add(row * Self::STRIDE + n * run), count) };
+                unsafe {
+                    A::stage(
+                        (*tile.runs.add(tap * ROWS + row)).add(first * A::X_BYTES),
+                        self.x.add(row * Self::STRIDE + n * run),
+                        count,
+                    )
+                };
             }
         }
     }
 
-    /// Multiplies the staged chunk into the sums of these rows, in groups of `R`; finishes them after the last chunk.
+    /// Multiplies the staged chunk into the sums of all columns; a column is one part of a block.
     ///
     /// # Safety
-    /// As [`Self::run`]; the rows are staged, and unless this is the first chunk, their sums hold the chunks before.
+    /// As [`Self::run`]; unless this is the first chunk, the sums hold those before.
     #[inline(always)]
-    unsafe fn pass<const R: usize, const P: usize>(&self, rows: Rows, last: bool) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if SPARSE {
-                self.sparse::<R, P>(rows);
-            } else {
-                self.dense::<R, P>(rows);
-            }
-            if last {
-                for group in 0..rows.groups {
-                    self.finish::<R>(rows.row + group * R);
-                }
-            }
-        }
-    }
-
-    /// The sums of the group of rows that begins at `row`, and its staged activations.
-    #[inline(always)]
-    fn group(&self, row: usize) -> (*mut u32, *const A::X) {
-        (self.sums.wrapping_add(row * CHANNELS), self.x.wrapping_add(row * Self::STRIDE))
-    }
-
-    /// # Safety
-    /// As [`Self::pass`].
-    #[inline(always)]
-    unsafe fn dense<const R: usize, const P: usize>(&self, rows: Rows) {
+    unsafe fn dense<const R: usize, const P: usize>(&self) {
         let columns = self.tile.channels.div_ceil(Self::BLOCK) * A::PARTS;
         let mut column = 0;
         // SAFETY: the columns exist.
         unsafe {
             while column + P <= columns {
-                self.columns::<R, P>(rows, column);
+                self.columns::<R, P>(column);
                 column += P;
             }
             while column < columns {
-                self.columns::<R, 1>(rows, column);
+                self.columns::<R, 1>(column);
                 column += 1;
             }
         }
     }
 
-    /// `C` columns of dense weights; a column is one part of a block. The weights of a chunk are few enough to stay in L1
-    /// from one group of rows to the next.
+    /// `C` columns of dense weights.
     ///
     /// # Safety
-    /// As [`Self::pass`]; the columns exist.
+    /// As [`Self::dense`]; the columns exist.
     #[inline(always)]
-    unsafe fn columns<const R: usize, const C: usize>(&self, rows: Rows, column: usize) {
+    unsafe fn columns<const R: usize, const C: usize>(&self, column: usize) {
         let (tile, chunk) = (self.tile, &self.chunk);
         let before = chunk.taps.start * tile.kc.div_ceil(A::STEP) + chunk.units.start;
         let units = chunk.taps.len() * chunk.units.len();
@@ -234,13 +213,31 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const SPARSE: bool> Work<'a, 
                 let (panel, part) = ((column + c) / A::PARTS, (column + c) % A::PARTS);
                 *weights = tile.weights.add(panel * tile.panel_stride + before * A::UNIT_BYTES + part * A::PART_BYTES);
             }
-            for group in 0..rows.groups {
-                let (sums, x) = self.group(rows.row + group * R);
-                let mut held = Held::<A, R, C>::new(tile, column, self.first);
-                for n in 0..units {
-                    held.multiply_add(x.add(n * A::STEP), Self::STRIDE, weights, n);
+            let mut held = Held::<A, R, C>::new(tile, column, self.first);
+            for n in 0..units {
+                held.multiply_add(self.x.add(n * A::STEP), Self::STRIDE, weights, n);
+            }
+            self.put(held, column);
+        }
+    }
+
+    /// Sums of some columns to the output, if that is all, or to the buffer.
+    ///
+    /// # Safety
+    /// As [`Self::dense`]; the columns exist.
+    #[inline(always)]
+    unsafe fn put<const R: usize, const C: usize>(&self, held: Held<A, R, C>, column: usize) {
+        // SAFETY: the caller's promise; a direct tile's columns are float blocks, all of whose channels exist.
+        unsafe {
+            if !A::FLOAT || !self.direct {
+                return held.store(column, self.sums, self.first);
+            }
+            let bytes = A::LANES * A::X_BYTES;
+            for (row, sums) in held.rows.iter().enumerate() {
+                let y = (*self.tile.y.add(row)).add(column * bytes);
+                for (c, sums) in sums.iter().enumerate() {
+                    A::clamp(*sums, self.tile.epilogue.lo, self.tile.epilogue.hi, y.add(c * bytes));
                 }
-                held.store(column, sums, self.first);
             }
         }
     }
@@ -262,44 +259,29 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const SPARSE: bool> Work<'a, 
         }
     }
 
-    /// Moves all cursors behind the chunk.
+    /// Multiplies the staged chunk into the sums of all blocks, and moves the cursors behind it.
     ///
     /// # Safety
-    /// As [`Self::run`].
+    /// As [`Self::dense`].
     #[inline(always)]
-    unsafe fn step(&mut self) {
+    unsafe fn sparse<const R: usize, const P: usize>(&mut self) {
         for block in 0..self.tile.channels.div_ceil(Self::BLOCK) {
-            let mut cursor = self.cursors[block];
-            for tap in self.chunk.taps.clone() {
-                // SAFETY: the tap is one of the chunk's.
-                unsafe { self.advance((block, tap), &mut cursor) };
-            }
-            self.cursors[block] = cursor;
-        }
-    }
-
-    /// # Safety
-    /// As [`Self::pass`].
-    #[inline(always)]
-    unsafe fn sparse<const R: usize, const P: usize>(&self, rows: Rows) {
-        for block in 0..self.tile.channels.div_ceil(Self::BLOCK) {
+            let mut after = self.cursors[block];
             for part in (0..A::PARTS).step_by(P) {
-                for group in 0..rows.groups {
-                    // SAFETY: block and parts exist.
-                    unsafe { self.kept::<R, P>((block, part), rows.row + group * R) };
-                }
+                // SAFETY: block and parts exist.
+                after = unsafe { self.kept::<R, P>(block, part) };
             }
+            self.cursors[block] = after;
         }
     }
 
-    /// `P` parts of a sparse block, for the group of rows that begins at `row`.
+    /// `P` parts of a sparse block; returns its cursor behind the chunk.
     ///
     /// # Safety
-    /// As [`Self::pass`]; the parts exist.
+    /// As [`Self::dense`]; the parts exist.
     #[inline(always)]
-    unsafe fn kept<const R: usize, const P: usize>(&self, (block, part): (usize, usize), row: usize) {
+    unsafe fn kept<const R: usize, const P: usize>(&self, block: usize, part: usize) -> Cursor {
         let (tile, chunk) = (self.tile, &self.chunk);
-        let (sums, x) = self.group(row);
         let mut cursor = self.cursors[block];
         // SAFETY: the caller's promise; cursors stand behind the chunks before.
         unsafe {
@@ -312,13 +294,19 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const SPARSE: bool> Work<'a, 
                 }
                 let positions = tile.positions.add(kept.start);
                 // Positions count from the tap's first unit, the staged run from the chunk's.
-                let x = x.add(n * chunk.units.len() * A::STEP).wrapping_sub(chunk.units.start * A::STEP);
+                let x = self.x.add(n * chunk.units.len() * A::STEP).wrapping_sub(chunk.units.start * A::STEP);
                 for n in 0..kept.len() {
-                    held.multiply_add(x.wrapping_add(usize::from(*positions.add(n)) * A::STEP), Self::STRIDE, weights, n);
+                    held.multiply_add(
+                        x.wrapping_add(usize::from(*positions.add(n)) * A::STEP),
+                        Self::STRIDE,
+                        weights,
+                        n,
+                    );
                 }
             }
-            held.store(block * A::PARTS + part, sums, self.first);
+            self.put(held, block * A::PARTS + part);
         }
+        cursor
     }
 
     /// The kept units of one tap in the chunk; moves the cursor behind them.
@@ -335,33 +323,34 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const SPARSE: bool> Work<'a, 
         let mut count = cursor.left;
         if chunk.units.end * A::STEP < tile.kc {
             // SAFETY: the tap has `left` more positions.
-            count = (0..cursor.left).take_while(|&n| usize::from(unsafe { *tile.positions.add(cursor.at + n) }) < chunk.units.end).count();
+            count = (0..cursor.left)
+                .take_while(|&n| usize::from(unsafe { *tile.positions.add(cursor.at + n) }) < chunk.units.end)
+                .count();
         }
         cursor.left -= count;
         cursor.at += count;
         cursor.at - count..cursor.at
     }
 
-    /// Writes the outputs of the group of `R` rows that begins at `row`.
+    /// Writes the outputs of a tile computed in `R` rows.
     ///
     /// # Safety
-    /// As [`Self::run`]; its sums are complete.
+    /// As [`Self::run`]; the sums are complete.
     #[inline(always)]
-    unsafe fn finish<const R: usize>(&self, row: usize) {
+    unsafe fn finish<const R: usize>(&self) {
         let tile = self.tile;
         let last = Last {
-            y: tile.y.wrapping_add(row),
-            residual: if tile.residual.is_null() { tile.residual } else { tile.residual.wrapping_add(row) },
+            y: tile.y,
+            residual: tile.residual,
             bias: tile.bias,
             scale: tile.scale,
             slopes: tile.slopes,
             channels: tile.channels,
-            rows: (tile.rows - row).min(R),
+            rows: tile.rows,
             epilogue: &tile.epilogue,
         };
-        let (sums, _) = self.group(row);
         for block in 0..tile.channels.div_ceil(Self::BLOCK) {
-            let sums = sums.wrapping_add(block * R * Self::BLOCK);
+            let sums = self.sums.wrapping_add(block * R * Self::BLOCK);
             // SAFETY: the block's first channel exists.
             unsafe {
                 if A::FLOAT {
@@ -433,28 +422,41 @@ impl<A: Arithmetic, const R: usize, const C: usize> Held<A, R, C> {
             let (panel, part) = ((column + c) / A::PARTS, (column + c) % A::PARTS);
             for row in 0..R {
                 // SAFETY: the caller's promise.
-                unsafe { A::store(self.rows[row][c], self.shared[c], sums.add((panel * R + row) * block + part * A::LANES), !first) };
+                unsafe {
+                    A::store(
+                        self.rows[row][c],
+                        self.shared[c],
+                        sums.add((panel * R + row) * block + part * A::LANES),
+                        !first,
+                    )
+                };
             }
         }
     }
 }
 
-/// Kernels of one catalogue: the rows of a tile, and `R x P`, the rows and parts at a time of a full group, of one with at
-/// most half the rows, and of a single row.
+/// Kernels of one catalogue: the channels of a tile and of a block, the lines staged of a row, and `R x P`, the rows and parts at a time of a full tile, of one
+/// with at most half the rows, and of a single row.
 macro_rules! catalogue {
     ($(#[$doc:meta])* $catalogue:ident, $isa:ty, $requires:expr, $features:literal;
-     $($name:literal, $micro:ident, $layout:ident, $block:literal, $arithmetic:ty, $sparse:literal, $rows:literal: $r:literal x $p:literal, $rh:literal x $ph:literal, 1 x $p1:literal;)*) => {
+     $($name:literal, $micro:ident, $layout:ident, $channels:literal / $block:literal, $arithmetic:ty, $sparse:literal, $lines:literal: $r:literal x $p:literal, $rh:literal x $ph:literal, 1 x $p1:literal;)*) => {
         $(
             struct $micro;
 
             impl Micro for $micro {
-                const ROWS: usize = $rows;
-                const PANELS: usize = CHANNELS / $block;
+                const ROWS: usize = $r;
+                const PANELS: usize = $channels / $block;
 
                 #[target_feature(enable = $features)]
                 unsafe fn tile(tile: &Tile) {
                     // SAFETY: the caller's promise.
-                    unsafe { Work::<$isa, $arithmetic, $rows, $sparse>::run::<$r, $p, $rh, $ph, $p1>(tile) }
+                    unsafe {
+                        match tile.rows {
+                            1 => Work::<$isa, $arithmetic, $r, $lines, $sparse>::run::<1, $p1>(tile),
+                            2..=$rh => Work::<$isa, $arithmetic, $r, $lines, $sparse>::run::<$rh, $ph>(tile),
+                            _ => Work::<$isa, $arithmetic, $r, $lines, $sparse>::run::<$r, $p>(tile),
+                        }
+                    }
                 }
             }
         )*
@@ -464,7 +466,7 @@ macro_rules! catalogue {
             name: $name,
             op: Op::Conv,
             requires: $requires,
-            accepts: |call| accepts(call, $rows, Layout::$layout),
+            accepts: |call| accepts(call, $r, Layout::$layout),
             units: units::<$micro>,
             run: drive::<$micro>,
         }),*];
@@ -474,34 +476,34 @@ macro_rules! catalogue {
 catalogue! {
     /// Convolutions with AVX2: 16 vector registers hold 12 sums.
     AVX2_CATALOGUE, Avx2, AVX2, "avx2,fma,f16c";
-    "conv_f32_b16_avx2", ConvF32Avx2, DenseF32, 16, F32<Wide>, false, 18: 6 x 1, 3 x 2, 1 x 4;
-    "conv_f16_b16_avx2", ConvF16Avx2, DenseF16, 16, F16<Wide>, false, 18: 6 x 1, 3 x 2, 1 x 4;
-    "conv_i8_b16_avx2", ConvI8Avx2, DenseI8, 16, I8Avx2<Wide, 2>, false, 18: 6 x 1, 3 x 2, 1 x 4;
-    "spconv_f32_b16_avx2", SpconvF32B16Avx2, SparseF32B16, 16, F32<Wide>, true, 18: 6 x 1, 3 x 1, 1 x 1;
-    "spconv_f32_b8_avx2", SpconvF32B8Avx2, SparseF32B8, 8, F32<__m256>, true, 24: 12 x 1, 6 x 1, 1 x 1;
-    "spconv_f32_b4_avx2", SpconvF32B4Avx2, SparseF32B4, 4, F32<__m128>, true, 24: 12 x 1, 6 x 1, 1 x 1;
-    "spconv_f16_b16_avx2", SpconvF16B16Avx2, SparseF16B16, 16, F16<Wide>, true, 18: 6 x 1, 3 x 1, 1 x 1;
-    "spconv_f16_b8_avx2", SpconvF16B8Avx2, SparseF16B8, 8, F16<__m256>, true, 24: 12 x 1, 6 x 1, 1 x 1;
-    "spconv_f16_b4_avx2", SpconvF16B4Avx2, SparseF16B4, 4, F16<__m128>, true, 24: 12 x 1, 6 x 1, 1 x 1;
-    "spconv_i8_b16_avx2", SpconvI8B16Avx2, SparseI8B16, 16, I8Avx2<Wide, 2>, true, 18: 6 x 1, 3 x 2, 1 x 2;
-    "spconv_i8_b8_avx2", SpconvI8B8Avx2, SparseI8B8, 8, I8Avx2<__m256, 2>, true, 18: 6 x 1, 3 x 1, 1 x 1;
-    "spconv_i8_b4_avx2", SpconvI8B4Avx2, SparseI8B4, 4, I8Avx2<__m128, 1>, true, 24: 12 x 1, 6 x 1, 1 x 1;
+    "conv_f32_b16_avx2", ConvF32Avx2, DenseF32, 64 / 16, F32<Wide>, false, 17: 6 x 1, 3 x 2, 1 x 4;
+    "conv_f16_b16_avx2", ConvF16Avx2, DenseF16, 64 / 16, F16<Wide>, false, 17: 6 x 1, 3 x 2, 1 x 4;
+    "conv_i8_b16_avx2", ConvI8Avx2, DenseI8, 128 / 16, I8Avx2<Wide, 2>, false, 33: 6 x 1, 3 x 2, 1 x 4;
+    "spconv_f32_b16_avx2", SpconvF32B16Avx2, SparseF32B16, 128 / 16, F32<Wide>, true, 65: 6 x 1, 3 x 1, 1 x 1;
+    "spconv_f32_b8_avx2", SpconvF32B8Avx2, SparseF32B8, 128 / 8, F32<__m256>, true, 41: 12 x 1, 6 x 1, 1 x 1;
+    "spconv_f32_b4_avx2", SpconvF32B4Avx2, SparseF32B4, 128 / 4, F32<__m128>, true, 41: 12 x 1, 6 x 1, 1 x 1;
+    "spconv_f16_b16_avx2", SpconvF16B16Avx2, SparseF16B16, 128 / 16, F16<Wide>, true, 65: 6 x 1, 3 x 1, 1 x 1;
+    "spconv_f16_b8_avx2", SpconvF16B8Avx2, SparseF16B8, 128 / 8, F16<__m256>, true, 41: 12 x 1, 6 x 1, 1 x 1;
+    "spconv_f16_b4_avx2", SpconvF16B4Avx2, SparseF16B4, 128 / 4, F16<__m128>, true, 41: 12 x 1, 6 x 1, 1 x 1;
+    "spconv_i8_b16_avx2", SpconvI8B16Avx2, SparseI8B16, 128 / 16, I8Avx2<Wide, 2>, true, 65: 6 x 1, 3 x 2, 1 x 2;
+    "spconv_i8_b8_avx2", SpconvI8B8Avx2, SparseI8B8, 128 / 8, I8Avx2<__m256, 2>, true, 65: 6 x 1, 3 x 1, 1 x 1;
+    "spconv_i8_b4_avx2", SpconvI8B4Avx2, SparseI8B4, 128 / 4, I8Avx2<__m128, 1>, true, 41: 12 x 1, 6 x 1, 1 x 1;
 }
 
 catalogue! {
     /// Convolutions with AVX-512: 32 vector registers hold 24 sums.
     AVX512_CATALOGUE, Avx512, AVX512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl";
-    "conv_f32_b16_avx512", ConvF32Avx512, DenseF32, 16, F32<__m512>, false, 12: 12 x 2, 6 x 4, 1 x 8;
-    "conv_f16_b16_avx512", ConvF16Avx512, DenseF16, 16, F16<__m512>, false, 12: 12 x 2, 6 x 4, 1 x 8;
-    "spconv_f32_b16_avx512", SpconvF32B16Avx512, SparseF32B16, 16, F32<__m512>, true, 16: 16 x 1, 8 x 1, 1 x 1;
-    "spconv_f16_b16_avx512", SpconvF16B16Avx512, SparseF16B16, 16, F16<__m512>, true, 16: 16 x 1, 8 x 1, 1 x 1;
+    "conv_f32_b16_avx512", ConvF32Avx512, DenseF32, 64 / 16, F32<__m512>, false, 33: 12 x 2, 6 x 4, 1 x 8;
+    "conv_f16_b16_avx512", ConvF16Avx512, DenseF16, 64 / 16, F16<__m512>, false, 33: 12 x 2, 6 x 4, 1 x 8;
+    "spconv_f32_b16_avx512", SpconvF32B16Avx512, SparseF32B16, 128 / 16, F32<__m512>, true, 31: 16 x 1, 8 x 1, 1 x 1;
+    "spconv_f16_b16_avx512", SpconvF16B16Avx512, SparseF16B16, 128 / 16, F16<__m512>, true, 31: 16 x 1, 8 x 1, 1 x 1;
 }
 
 catalogue! {
     /// Integer convolutions with AVX-512 VNNI.
     VNNI_CATALOGUE, Avx512, VNNI, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni";
-    "conv_i8_b16_avx512vnni", ConvI8Vnni, DenseI8, 16, I8Vnni<__m512>, false, 12: 12 x 2, 6 x 4, 1 x 8;
-    "spconv_i8_b16_avx512vnni", SpconvI8B16Vnni, SparseI8B16, 16, I8Vnni<__m512>, true, 16: 16 x 1, 8 x 1, 1 x 1;
-    "spconv_i8_b8_avx512vnni", SpconvI8B8Vnni, SparseI8B8, 8, I8Vnni<__m256>, true, 16: 16 x 1, 8 x 1, 1 x 1;
-    "spconv_i8_b4_avx512vnni", SpconvI8B4Vnni, SparseI8B4, 4, I8Vnni<__m128>, true, 16: 16 x 1, 8 x 1, 1 x 1;
+    "conv_i8_b16_avx512vnni", ConvI8Vnni, DenseI8, 128 / 16, I8Vnni<__m512>, false, 33: 12 x 2, 6 x 4, 1 x 8;
+    "spconv_i8_b16_avx512vnni", SpconvI8B16Vnni, SparseI8B16, 128 / 16, I8Vnni<__m512>, true, 31: 16 x 1, 8 x 1, 1 x 1;
+    "spconv_i8_b8_avx512vnni", SpconvI8B8Vnni, SparseI8B8, 128 / 8, I8Vnni<__m256>, true, 31: 16 x 1, 8 x 1, 1 x 1;
+    "spconv_i8_b4_avx512vnni", SpconvI8B4Vnni, SparseI8B4, 128 / 4, I8Vnni<__m128>, true, 31: 16 x 1, 8 x 1, 1 x 1;
 }

@@ -51,7 +51,12 @@ mod tests {
             (Features::AVX2, std::is_x86_feature_detected!("avx2")),
             (Features::FMA, std::is_x86_feature_detected!("fma")),
             (Features::F16C, std::is_x86_feature_detected!("f16c")),
-            (Features::AVX512, std::is_x86_feature_detected!("avx512bw") && std::is_x86_feature_detected!("avx512vl") && std::is_x86_feature_detected!("avx512dq")),
+            (
+                Features::AVX512,
+                std::is_x86_feature_detected!("avx512bw")
+                    && std::is_x86_feature_detected!("avx512vl")
+                    && std::is_x86_feature_detected!("avx512dq"),
+            ),
             (Features::VNNI, std::is_x86_feature_detected!("avx512vnni")),
         ];
         for (feature, expected) in cases {

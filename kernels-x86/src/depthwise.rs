@@ -19,7 +19,7 @@
 //! interleaved weights adds the two products of a channel. Two taps are two rows of a column, so that sliding still
 //! works; a tap without a partner is paired with itself and weight zero.
 
-use crate::finish::{Avx2, Avx512, Isa, Last};
+use crate::finish::{Avx2, Avx512, Isa, Last, is_clamp};
 use crate::vector::{Two, Vector};
 use crate::{AVX2, AVX512, VNNI};
 use core::arch::x86_64::*;
@@ -69,6 +69,8 @@ trait Depth {
     unsafe fn x(pixels: [*const u8; 2]) -> Self::X;
     unsafe fn weights(at: *const u8) -> Self::Weights;
     unsafe fn multiply_add(sums: Self::Sums, x: Self::X, weights: Self::Weights) -> Self::Sums;
+    /// Clamps the sums to `lo..=hi` and writes them as output elements; floats only.
+    unsafe fn clamp(sums: Self::Sums, lo: f32, hi: f32, y: *mut u8);
     unsafe fn store(sums: Self::Sums, to: *mut u32);
 }
 
@@ -76,7 +78,7 @@ struct F32<V>(PhantomData<V>);
 struct F16<V>(PhantomData<V>);
 
 macro_rules! float {
-    ($name:ident, $element:ty, $prepares:literal, $load:ident) => {
+    ($name:ident, $element:ty, $prepares:literal, $load:ident, $put:ident) => {
         impl<V: Vector> Depth for $name<V> {
             type Piece = V;
             type X = V;
@@ -121,6 +123,12 @@ macro_rules! float {
             }
 
             #[inline(always)]
+            unsafe fn clamp(sums: V, lo: f32, hi: f32, y: *mut u8) {
+                // SAFETY: the trait's.
+                unsafe { sums.max(V::splat(lo)).min(V::splat(hi)).$put(y.cast()) }
+            }
+
+            #[inline(always)]
             unsafe fn store(sums: V, to: *mut u32) {
                 // SAFETY: the trait's.
                 unsafe { sums.store(to.cast()) }
@@ -129,8 +137,8 @@ macro_rules! float {
     };
 }
 
-float!(F32, f32, false, load);
-float!(F16, u16, true, load_f16);
+float!(F32, f32, false, load, store);
+float!(F16, u16, true, load_f16, store_f16);
 
 /// int8, pairs of taps; `V` tells the width.
 struct I8<V>(PhantomData<V>);
@@ -183,6 +191,10 @@ macro_rules! integer {
                 unsafe { $madd }
             }
 
+            unsafe fn clamp(_: $int, _: f32, _: f32, _: *mut u8) {
+                unreachable!("integers are scaled");
+            }
+
             #[inline(always)]
             unsafe fn store(sums: $int, to: *mut u32) {
                 // SAFETY: the trait's.
@@ -193,12 +205,20 @@ macro_rules! integer {
 }
 
 integer!(
-    __m256, __m256i, _mm256_setzero_si256, _mm256_loadu_si256, _mm256_storeu_si256,
+    __m256,
+    __m256i,
+    _mm256_setzero_si256,
+    _mm256_loadu_si256,
+    _mm256_storeu_si256,
     |a, b| _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(_mm_loadl_epi64(a.cast()), _mm_loadl_epi64(b.cast()))),
     |sums, x, w| _mm256_add_epi32(sums, _mm256_madd_epi16(x, w))
 );
 integer!(
-    __m512, __m512i, _mm512_setzero_si512, _mm512_loadu_si512, _mm512_storeu_si512,
+    __m512,
+    __m512i,
+    _mm512_setzero_si512,
+    _mm512_loadu_si512,
+    _mm512_storeu_si512,
     |a, b| {
         let (a, b) = (_mm_loadu_si128(a.cast()), _mm_loadu_si128(b.cast()));
         _mm512_cvtepi8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b)))
@@ -242,7 +262,9 @@ unsafe fn row<I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool>(row: &R
     }
 }
 
-impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: usize, const S: usize> Pass<'a, I, D, PIECES, SPARSE, KW, S> {
+impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: usize, const S: usize>
+    Pass<'a, I, D, PIECES, SPARSE, KW, S>
+{
     /// Columns four outputs read.
     const COLUMNS: usize = (N - 1) * S + KW;
     /// Channels of a piece.
@@ -253,9 +275,15 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
     /// # Safety
     /// As [`row`]; at most [`MAX_BLOCKS`] blocks, of at most `most` multiplies each, and prepared ones fit the buffer.
     #[inline(always)]
-    unsafe fn run(row: &'a Row, blocks: Range<usize>, most: usize, packed: (*const u8, *const u16)) -> (*const u8, *const u16) {
+    unsafe fn run(
+        row: &'a Row,
+        blocks: Range<usize>,
+        most: usize,
+        packed: (*const u8, *const u16),
+    ) -> (*const u8, *const u16) {
         let mut prepared = Prepared([const { MaybeUninit::uninit() }; PREPARED]);
-        let mut pass = Self { row, blocks: [(core::ptr::null(), core::ptr::null(), 0); MAX_BLOCKS], depth: PhantomData };
+        let mut pass =
+            Self { row, blocks: [(core::ptr::null(), core::ptr::null(), 0); MAX_BLOCKS], depth: PhantomData };
         let mut table = [const { MaybeUninit::uninit() }; MAX_TAPS * N];
         // SAFETY: the caller's promise.
         unsafe {
@@ -273,7 +301,13 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
     /// # Safety
     /// As [`Self::run`].
     #[inline(always)]
-    unsafe fn prepare(&mut self, blocks: Range<usize>, most: usize, packed: (*const u8, *const u16), to: *mut u8) -> (*const u8, *const u16) {
+    unsafe fn prepare(
+        &mut self,
+        blocks: Range<usize>,
+        most: usize,
+        packed: (*const u8, *const u16),
+        to: *mut u8,
+    ) -> (*const u8, *const u16) {
         let row = self.row;
         let (mut packed, mut positions) = packed;
         for (n, block) in blocks.enumerate() {
@@ -281,7 +315,8 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
             unsafe {
                 let count = if SPARSE { usize::from(*row.counts.add(block)) } else { row.kh * row.kw };
                 let to = to.wrapping_add(n * most * WEIGHT_BYTES);
-                let at = |tap: usize| if tap < count { Some(packed.wrapping_add(tap * BLOCK * D::BYTES)) } else { None };
+                let at =
+                    |tap: usize| if tap < count { Some(packed.wrapping_add(tap * BLOCK * D::BYTES)) } else { None };
                 if D::PREPARES && KW > 0 {
                     for n in 0..row.kh.div_ceil(D::TAPS) * KW {
                         let tap = n / KW * D::TAPS * KW + n % KW;
@@ -313,7 +348,8 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
             for tap in 0..row.kh * row.kw {
                 for n in 0..N {
                     // SAFETY: tap and output exist.
-                    table[tap * N + n].write(unsafe { row.tap((ox + n).min(row.out_w - 1), tap / row.kw, tap % row.kw) });
+                    table[tap * N + n]
+                        .write(unsafe { row.tap((ox + n).min(row.out_w - 1), tap / row.kw, tap % row.kw) });
                 }
             }
             return;
@@ -389,7 +425,13 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
         for entry in 0..entries {
             let copy = pixels[entry].as_mut_ptr().cast::<u8>();
             // SAFETY: a pixel has the row's channels; a piece fits the copy.
-            unsafe { core::ptr::copy_nonoverlapping(Self::look(table, entry).add(first * D::BYTES), copy, (row.channels - first) * D::BYTES) };
+            unsafe {
+                core::ptr::copy_nonoverlapping(
+                    Self::look(table, entry).add(first * D::BYTES),
+                    copy,
+                    (row.channels - first) * D::BYTES,
+                )
+            };
             copies[entry].write(copy.cast_const().wrapping_sub(first * D::BYTES));
         }
         // SAFETY: the caller's promise; the copies have all channels of the piece.
@@ -420,6 +462,16 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
             } else {
                 Self::list::<C>(&mut sums, weights, table, (positions, count, first));
             }
+            let whole = first + C * Self::LANES <= row.channels;
+            if D::FLOAT && whole && is_clamp(last.residual, last.epilogue) {
+                for (n, sums) in sums.iter().enumerate() {
+                    for (c, sums) in sums.iter().enumerate() {
+                        let y = (*last.y.add(n)).add((first + c * Self::LANES) * D::BYTES);
+                        D::clamp(*sums, last.epilogue.lo, last.epilogue.hi, y);
+                    }
+                }
+                return;
+            }
             for (n, sums) in sums.iter().enumerate() {
                 for (c, sums) in sums.iter().enumerate() {
                     D::store(*sums, buffer.add((n * C + c) * Self::LANES));
@@ -437,7 +489,12 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
     /// # Safety
     /// As [`Self::pieces`].
     #[inline(always)]
-    unsafe fn slide<const C: usize>(sums: &mut [[D::Sums; C]; N], weights: *const u8, table: &Table, (kh, first): (usize, usize)) {
+    unsafe fn slide<const C: usize>(
+        sums: &mut [[D::Sums; C]; N],
+        weights: *const u8,
+        table: &Table,
+        (kh, first): (usize, usize),
+    ) {
         for rows in 0..kh.div_ceil(D::TAPS) {
             let upper = rows * D::TAPS;
             let lower = (upper + D::TAPS - 1).min(kh - 1);
@@ -445,12 +502,19 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
             // SAFETY: the caller's promise.
             unsafe {
                 for column in 0..Self::COLUMNS {
-                    let pixels = [Self::look(table, upper * Self::COLUMNS + column), Self::look(table, lower * Self::COLUMNS + column)];
+                    let pixels = [
+                        Self::look(table, upper * Self::COLUMNS + column),
+                        Self::look(table, lower * Self::COLUMNS + column),
+                    ];
                     for c in 0..C {
-                        let x = D::x([pixels[0].add((first + c * Self::LANES) * D::BYTES), pixels[1].add((first + c * Self::LANES) * D::BYTES)]);
+                        let x = D::x([
+                            pixels[0].add((first + c * Self::LANES) * D::BYTES),
+                            pixels[1].add((first + c * Self::LANES) * D::BYTES),
+                        ]);
                         for n in 0..N {
                             if column >= n * S && column < n * S + KW {
-                                let weights = D::weights(weights.add((column - n * S) * WEIGHT_BYTES + c * Self::LANES * 4));
+                                let weights =
+                                    D::weights(weights.add((column - n * S) * WEIGHT_BYTES + c * Self::LANES * 4));
                                 sums[n][c] = D::multiply_add(sums[n][c], x, weights);
                             }
                         }
@@ -463,7 +527,12 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
     /// # Safety
     /// As [`Self::pieces`].
     #[inline(always)]
-    unsafe fn list<const C: usize>(sums: &mut [[D::Sums; C]; N], weights: *const u8, table: &Table, (positions, count, first): (*const u16, usize, usize)) {
+    unsafe fn list<const C: usize>(
+        sums: &mut [[D::Sums; C]; N],
+        weights: *const u8,
+        table: &Table,
+        (positions, count, first): (*const u16, usize, usize),
+    ) {
         // SAFETY: the caller's promise; positions are below the number of taps.
         unsafe {
             for at in (0..count).step_by(D::TAPS) {
@@ -475,7 +544,14 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
                     let weights = D::weights(weights.add(at / D::TAPS * WEIGHT_BYTES + c * Self::LANES * 4));
                     for n in 0..N {
                         let pixels = [Self::look(table, taps.0 * N + n), Self::look(table, taps.1 * N + n)];
-                        sums[n][c] = D::multiply_add(sums[n][c], D::x([pixels[0].add((first + c * Self::LANES) * D::BYTES), pixels[1].add((first + c * Self::LANES) * D::BYTES)]), weights);
+                        sums[n][c] = D::multiply_add(
+                            sums[n][c],
+                            D::x([
+                                pixels[0].add((first + c * Self::LANES) * D::BYTES),
+                                pixels[1].add((first + c * Self::LANES) * D::BYTES),
+                            ]),
+                            weights,
+                        );
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! The last step of a convolution: residual, activation, rounding and the store, for one block of channels at a time.
 //!
-//! Kernels leave their sums in a small buffer, `[rows][lanes]` 32-bit words, and one [`Isa::finish`] turns it into output. A
+//! A float kernel whose last step is a clamp does it in registers. Else kernels leave their sums in a small buffer, `[rows][lanes]` 32-bit words, and one [`Isa::finish`] turns it into output. A
 //! tile's sums are few beside its multiply-adds, so the trip through L1 costs little, and every kernel shares this code.
 //! A block that is cut off by the last channel goes through a stack buffer, so that nothing is read or written past it.
 
@@ -22,6 +22,11 @@ pub(crate) struct Last<'a> {
     pub channels: usize,
     pub rows: usize,
     pub epilogue: &'a Epilogue,
+}
+
+/// Whether the last step is no more than a clamp, so that whole blocks may be written straight from registers.
+pub(crate) fn is_clamp(residual: *const *const u8, epilogue: &Epilogue) -> bool {
+    residual.is_null() && epilogue.activation == Activation::Clamp as u32
 }
 
 /// The per-channel constants of one block.
@@ -237,7 +242,7 @@ unsafe fn block<V: Vector, P: Put<V>>(last: &Last, first: usize, sums: *const u3
     // SAFETY: the caller's promise.
     unsafe {
         let constants = Constants::new(last, first, P::INTEGER);
-        if whole && last.residual.is_null() && last.epilogue.activation == Activation::Clamp as u32 {
+        if whole && is_clamp(last.residual, last.epilogue) {
             for row in 0..last.rows {
                 let y = (*last.y.add(row)).add(first * P::SIZE);
                 P::put::<true>(&constants, sums.add(row * V::LANES), y, core::ptr::null());
@@ -247,7 +252,11 @@ unsafe fn block<V: Vector, P: Put<V>>(last: &Last, first: usize, sums: *const u3
         for row in 0..last.rows {
             let sums = sums.add(row * V::LANES);
             let y = (*last.y.add(row)).add(first * P::SIZE);
-            let residual = if last.residual.is_null() { core::ptr::null() } else { (*last.residual.add(row)).add(first * P::SIZE) };
+            let residual = if last.residual.is_null() {
+                core::ptr::null()
+            } else {
+                (*last.residual.add(row)).add(first * P::SIZE)
+            };
             if whole {
                 P::put::<false>(&constants, sums, y, residual);
             } else {
@@ -262,7 +271,11 @@ unsafe fn block<V: Vector, P: Put<V>>(last: &Last, first: usize, sums: *const u3
 /// # Safety
 /// As [`Put::put`], `y` and `residual` for `count` elements.
 #[inline(always)]
-unsafe fn cut_off<V: Vector, P: Put<V>>(constants: &Constants<V>, count: usize, (sums, y, residual): (*const u32, *mut u8, *const u8)) {
+unsafe fn cut_off<V: Vector, P: Put<V>>(
+    constants: &Constants<V>,
+    count: usize,
+    (sums, y, residual): (*const u32, *mut u8, *const u8),
+) {
     let (mut y_buffer, mut residual_buffer) = ([0u8; BLOCK_BYTES], [0u8; BLOCK_BYTES]);
     let mut from = residual;
     // SAFETY: the caller's promise; a block fits the buffers.

@@ -13,6 +13,7 @@ mod arithmetic;
 mod conv;
 mod cpu;
 mod depthwise;
+mod elementwise;
 mod finish;
 mod vector;
 
@@ -29,10 +30,12 @@ const VNNI: Features = AVX512.union(Features::VNNI);
 
 /// Every kernel of this crate, the widest vectors first.
 pub const CATALOGUE: Catalogue = &[
-    //conv::VNNI_CATALOGUE,
-    //conv::AVX512_CATALOGUE,
+    conv::VNNI_CATALOGUE,
+    conv::AVX512_CATALOGUE,
     conv::AVX2_CATALOGUE,
-    //depthwise::VNNI_CATALOGUE,
-    //depthwise::AVX512_CATALOGUE,
+    depthwise::VNNI_CATALOGUE,
+    depthwise::AVX512_CATALOGUE,
     depthwise::AVX2_CATALOGUE,
+    elementwise::AVX512_CATALOGUE,
+    elementwise::AVX2_CATALOGUE,
 ];

@@ -28,6 +28,7 @@ pub(crate) trait Vector: Copy {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     unsafe fn add(self, b: Self) -> Self;
     unsafe fn mul(self, b: Self) -> Self;
+    unsafe fn div(self, b: Self) -> Self;
     /// The greater; `b` where either is NaN.
     unsafe fn max(self, b: Self) -> Self;
     /// The lesser; `b` where either is NaN.
@@ -45,6 +46,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn from_int(from: Self::Int) -> Self;
     /// Rounds to nearest even.
     unsafe fn round_int(self) -> Self::Int;
+    /// 2 to the power `n`, for `n` from -126 to 127.
+    unsafe fn power_of_two(n: Self::Int) -> Self;
     /// Saturates to i8 elements.
     unsafe fn store_i8(from: Self::Int, to: *mut i8);
 }
@@ -88,9 +91,11 @@ vector! {
     mul_add(self: Self, b: Self, c: Self) -> Self = _mm_fmadd_ps(self, b, c);
     add(self: Self, b: Self) -> Self = _mm_add_ps(self, b);
     mul(self: Self, b: Self) -> Self = _mm_mul_ps(self, b);
+    div(self: Self, b: Self) -> Self = _mm_div_ps(self, b);
     max(self: Self, b: Self) -> Self = _mm_max_ps(self, b);
     min(self: Self, b: Self) -> Self = _mm_min_ps(self, b);
     where_negative(self: Self, negative: Self) -> Self = _mm_blendv_ps(self, negative, _mm_cmplt_ps(self, _mm_setzero_ps()));
+    power_of_two(n: Self::Int) -> Self = _mm_castsi128_ps(_mm_slli_epi32::<23>(_mm_add_epi32(n, _mm_set1_epi32(127))));
     round_int(self: Self) -> Self::Int = _mm_cvtps_epi32(self);
 }
 
@@ -114,9 +119,11 @@ vector! {
     mul_add(self: Self, b: Self, c: Self) -> Self = _mm256_fmadd_ps(self, b, c);
     add(self: Self, b: Self) -> Self = _mm256_add_ps(self, b);
     mul(self: Self, b: Self) -> Self = _mm256_mul_ps(self, b);
+    div(self: Self, b: Self) -> Self = _mm256_div_ps(self, b);
     max(self: Self, b: Self) -> Self = _mm256_max_ps(self, b);
     min(self: Self, b: Self) -> Self = _mm256_min_ps(self, b);
     where_negative(self: Self, negative: Self) -> Self = _mm256_blendv_ps(self, negative, _mm256_cmp_ps::<_CMP_LT_OQ>(self, _mm256_setzero_ps()));
+    power_of_two(n: Self::Int) -> Self = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127))));
     round_int(self: Self) -> Self::Int = _mm256_cvtps_epi32(self);
 }
 
@@ -137,9 +144,11 @@ vector! {
     mul_add(self: Self, b: Self, c: Self) -> Self = _mm512_fmadd_ps(self, b, c);
     add(self: Self, b: Self) -> Self = _mm512_add_ps(self, b);
     mul(self: Self, b: Self) -> Self = _mm512_mul_ps(self, b);
+    div(self: Self, b: Self) -> Self = _mm512_div_ps(self, b);
     max(self: Self, b: Self) -> Self = _mm512_max_ps(self, b);
     min(self: Self, b: Self) -> Self = _mm512_min_ps(self, b);
     where_negative(self: Self, negative: Self) -> Self = _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(self, _mm512_setzero_ps()), self, negative);
+    power_of_two(n: Self::Int) -> Self = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(n, _mm512_set1_epi32(127))));
     round_int(self: Self) -> Self::Int = _mm512_cvtps_epi32(self);
 }
 
@@ -181,8 +190,10 @@ both! {
     mul_add(self: Self, b: Self, c: Self) -> Self = self.0.mul_add(b.0, c.0), self.1.mul_add(b.1, c.1);
     add(self: Self, b: Self) -> Self = self.0.add(b.0), self.1.add(b.1);
     mul(self: Self, b: Self) -> Self = self.0.mul(b.0), self.1.mul(b.1);
+    div(self: Self, b: Self) -> Self = self.0.div(b.0), self.1.div(b.1);
     max(self: Self, b: Self) -> Self = self.0.max(b.0), self.1.max(b.1);
     min(self: Self, b: Self) -> Self = self.0.min(b.0), self.1.min(b.1);
     where_negative(self: Self, negative: Self) -> Self = self.0.where_negative(negative.0), self.1.where_negative(negative.1);
+    power_of_two(n: Self::Int) -> Self = V::power_of_two(n.0), V::power_of_two(n.1);
     round_int(self: Self) -> Self::Int = self.0.round_int(), self.1.round_int();
 }

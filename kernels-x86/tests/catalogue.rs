@@ -13,7 +13,12 @@ fn check(features: Features) {
     println!("{report}");
     let expected = CATALOGUE.iter().copied().flatten().filter(|kernel| features.contains(kernel.requires)).count();
     let executed = report.kernels.iter().filter(|kernel| kernel.cases > 0).count();
-    assert_eq!(executed, expected, "kernels the features allow, but that never ran: {:?}", report.idle().collect::<Vec<_>>());
+    assert_eq!(
+        executed,
+        expected,
+        "kernels the features allow, but that never ran: {:?}",
+        report.idle().collect::<Vec<_>>()
+    );
     assert!(report.ok(), "{report}");
 }
 
@@ -38,6 +43,8 @@ fn names_follow_the_grammar() {
         ("spconv", Op::Conv),
         ("depthwise", Op::Depthwise),
         ("spdepthwise", Op::Depthwise),
+        ("map", Op::Map),
+        ("softmax", Op::Softmax),
     ];
     let mut seen = Vec::new();
     for kernel in CATALOGUE.iter().copied().flatten() {
@@ -49,7 +56,10 @@ fn names_follow_the_grammar() {
         assert!(operations.contains(&(first, kernel.op)), "{name}: operation");
         assert!(["f32", "f16", "i8"].contains(&parts[1]), "{name}: type");
         let blocks: &[&str] = if kernel.op == Op::Conv { &["b16", "b8", "b4"] } else { &[] };
-        assert!(parts.len() == 3 && blocks.is_empty() || parts.len() == 4 && blocks.contains(&parts[2]), "{name}: block");
+        assert!(
+            parts.len() == 3 && blocks.is_empty() || parts.len() == 4 && blocks.contains(&parts[2]),
+            "{name}: block"
+        );
         let features = kernel.requires;
         let expected = match (features.contains(Features::VNNI), features.contains(Features::AVX512)) {
             (true, _) => "avx512vnni",

@@ -313,6 +313,43 @@ struct Place {
     ox: usize,
 }
 
+/// The next pixel of a flat call, and the bytes to the one after it.
+struct Line {
+    x: *const u8,
+    x_step: usize,
+    y: *mut u8,
+    y_step: usize,
+    residual: *const u8,
+    residual_step: usize,
+}
+
+impl Line {
+    /// Writes down the addresses of the next `rows` pixels and steps over them.
+    #[inline(always)]
+    fn write<M: Micro>(&mut self, rows: usize, to: &mut Addresses) {
+        if rows == M::ROWS {
+            (0..M::ROWS).for_each(|row| self.one(row, to));
+        } else {
+            (0..rows).for_each(|row| self.one(row, to));
+            // The last pixel is repeated to the end of the tile.
+            for row in rows..M::ROWS {
+                (to.runs[row], to.y[row], to.residual[row]) = (to.runs[rows - 1], to.y[rows - 1], to.residual[rows - 1]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn one(&mut self, row: usize, to: &mut Addresses) {
+        to.runs[row].write(self.x);
+        to.y[row].write(self.y);
+        (self.x, self.y) = (self.x.wrapping_add(self.x_step), self.y.wrapping_add(self.y_step));
+        if !self.residual.is_null() {
+            to.residual[row].write(self.residual);
+            self.residual = self.residual.wrapping_add(self.residual_step);
+        }
+    }
+}
+
 /// What the loop nest of one call keeps at hand.
 struct Nest<'a, M> {
     p: &'a ConvParams,
@@ -398,11 +435,12 @@ impl<'a, M: Micro> Nest<'a, M> {
         tile.hint = unsafe { M::prepare(&tile) };
         let (out_w, out_h) = (p.out_w as usize, p.out_h as usize);
         let mut place = Place { n: pixels.start / out_w / out_h, oy: pixels.start / out_w % out_h, ox: pixels.start % out_w };
-        let mut pixel = pixels.start;
-        while pixel < pixels.end {
-            tile.rows = M::ROWS.min(pixels.end - pixel);
+        let mut line = self.line(group, oc0, pixels.start);
+        let mut left = pixels.len();
+        while left > 0 {
+            tile.rows = M::ROWS.min(left);
             if self.flat {
-                self.line(group, oc0, pixel, tile.rows, addresses);
+                line.write::<M>(tile.rows, addresses);
             } else {
                 place = self.address(group, oc0, place, tile.rows, addresses);
             }
@@ -413,31 +451,22 @@ impl<'a, M: Micro> Nest<'a, M> {
             // SAFETY: the addresses lie inside the operands, which `check` has proved for every pixel, tap and channel;
             // those of all `ROWS` pixels are written.
             unsafe { M::tile(&tile) };
-            pixel += tile.rows;
+            left -= tile.rows;
         }
     }
 
-    /// The addresses of pixels `pixel..pixel + rows` of a flat call.
-    #[inline]
-    fn line(&self, group: usize, oc0: usize, pixel: usize, rows: usize, to: &mut Addresses) {
+    /// Where pixel `pixel` of a flat call is.
+    fn line(&self, group: usize, oc0: usize, pixel: usize) -> Line {
         let p = self.p;
         let channel = group * p.oc as usize + oc0;
-        let at = |s: &Strides, first: usize, size: usize| ((s.offset as usize + pixel * s.pixel as usize + first) * size, s.pixel as usize * size);
-        let ((x, x_step), (y, y_step)) = (at(&p.x, group * p.kc as usize, self.element), at(&p.y, channel, self.y_element));
-        let (mut x, mut y) = (self.x.wrapping_add(x), self.y.wrapping_add(y));
-        for row in 0..M::ROWS {
-            to.runs[row].write(x);
-            to.y[row].write(y);
-            // The last pixel is repeated to the end of the tile.
-            if row + 1 < rows {
-                (x, y) = (x.wrapping_add(x_step), y.wrapping_add(y_step));
-            }
-        }
-        if !self.residual.is_null() {
-            let (at, step) = at(&p.residual, channel, self.y_element);
-            for (row, to) in to.residual[..M::ROWS].iter_mut().enumerate() {
-                to.write(self.residual.wrapping_add(at + row.min(rows - 1) * step));
-            }
+        let at = |s: &Strides, first: usize| s.offset as usize + pixel * s.pixel as usize + first;
+        Line {
+            x: self.x.wrapping_add(at(&p.x, group * p.kc as usize) * self.element),
+            x_step: p.x.pixel as usize * self.element,
+            y: self.y.wrapping_add(at(&p.y, channel) * self.y_element),
+            y_step: p.y.pixel as usize * self.y_element,
+            residual: if self.residual.is_null() { self.residual } else { self.residual.wrapping_add(at(&p.residual, channel) * self.y_element) },
+            residual_step: p.residual.pixel as usize * self.y_element,
         }
     }
 
@@ -602,11 +631,13 @@ impl Element for i8 {
 }
 
 /// `round(min(max(v, lo), hi))` to nearest, ties to even, for bounds of at most 2^21: the one rounding of every quantized
-/// result. Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition rounds; taking it off again is exact.
+/// result. Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition rounds, and the sum's low bits are the integer.
 #[inline(always)]
 pub fn rounded(v: f32, lo: f32, hi: f32) -> i32 {
     const MAGIC: f32 = 12_582_912.0;
-    (v.max(lo).min(hi) + MAGIC - MAGIC) as i32
+    let v = if v > lo { v } else { lo };
+    let v = if v < hi { v } else { hi };
+    (v + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32
 }
 
 /// `clamp(round(v), lo, hi) + zero`, as a code.

@@ -54,7 +54,11 @@ fn scalar_kernels_compute_the_definition() {
 
 #[test]
 fn units_may_run_one_by_one_and_every_kernel_is_reached() {
-    let report = compare_cases(sparrow_kernels::CATALOGUE, sparrow_kernels::Features::NONE, sparrow_testkit::cases().step_by(EVERY));
+    let report = compare_cases(
+        sparrow_kernels::CATALOGUE,
+        sparrow_kernels::Features::NONE,
+        sparrow_testkit::cases().step_by(EVERY),
+    );
     assert!(report.ok() || cfg!(miri) && report.kernels.iter().all(|kernel| kernel.failed == 0), "{report}");
 }
 
@@ -92,7 +96,8 @@ fn operands_one_byte_short_are_refused() {
         for i in 0..sparrow_kernels::MAX_INPUTS {
             // Operands that are not read to their end, or empty, may be any length.
             let Some((_, values)) = case.given(i) else { continue };
-            if !values.is_empty() && !(case.op == Op::MatMul && case.untouched(0).unwrap().1.is_empty()) {
+            let unread = values.is_empty() || case.op == Op::MatMul && case.untouched(0).unwrap().1.is_empty();
+            if !unread {
                 assert!(case.clone().shorten_input(i).check().is_err(), "{}: input {i}", case.name);
                 cut += 1;
             }
@@ -107,8 +112,11 @@ fn operands_one_byte_short_are_refused() {
     assert!(cut > 5000 / EVERY, "{cut}");
 }
 
+/// A way to make parameters wrong, with its name.
+type Spoil<P> = (&'static str, fn(&mut P));
+
 /// Changes the parameters of a case of `op` in every way of `spoils`; each must be refused.
-fn refuses<P: bytemuck::Pod>(op: Op, fits: impl Fn(&P) -> bool, spoils: &[(&str, fn(&mut P))]) {
+fn refuses<P: bytemuck::Pod>(op: Op, fits: impl Fn(&P) -> bool, spoils: &[Spoil<P>]) {
     let case = ops::cases().find(|case| case.op == op && fits(&case.params())).expect("a case");
     assert_eq!(case.check(), Ok(()), "{}", case.name);
     for (name, spoil) in spoils {
@@ -269,7 +277,9 @@ fn parameters_out_of_range_are_refused() {
 
 #[test]
 fn missing_and_surplus_operands_are_refused() {
-    for case in ops::cases().step_by(EVERY).filter(|case| case.op != Op::Fill && !case.untouched(0).unwrap().1.is_empty()) {
+    for case in
+        ops::cases().step_by(EVERY).filter(|case| case.op != Op::Fill && !case.untouched(0).unwrap().1.is_empty())
+    {
         assert!(case.clone().without_input(0).check().is_err(), "{}: no input", case.name);
         assert!(case.clone().without_output(0).check().is_err(), "{}: no output", case.name);
         assert!(case.clone().values(7, DType::F32, &[0f32; 4]).check().is_err(), "{}: one input too many", case.name);
@@ -282,7 +292,7 @@ fn random_parameters_are_refused_or_run() {
     let mut random = sparrow_testkit::Random::new(77);
     let seeds: Vec<Case> = ops::cases().step_by(7).collect();
     let mut taken = 0;
-    for round in 0..40_000 / EVERY {
+    for round in 0..20_000 / EVERY {
         let case = &seeds[random.below(seeds.len())];
         let mut words = case.words().to_vec();
         for _ in 0..1 + round % 3 {
@@ -305,7 +315,7 @@ fn random_parameters_are_refused_or_run() {
             }
         }
     }
-    assert!(taken > 5000 / EVERY, "{taken}");
+    assert!(taken > 3000 / EVERY, "{taken}");
 }
 
 /// `Call` is what the runtime shares between threads.

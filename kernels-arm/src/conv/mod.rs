@@ -6,7 +6,7 @@
 //! leaves 3 of 32 registers: 20 multiply-adds for 4 loads of weights, so that two vector pipes stay busy.
 //!
 //! ```text
-//! dense    x: one 16-byte load a pixel for 4 (f32, int8) or 8 (f16) steps, then lanes 0, 1, 2, ..
+//! dense    x: one 16-byte load a pixel for a block of 4 (f32, int8) or 8 (f16) steps, then lanes 0, 1, 2, ..
 //! sparse   x: for each kept unit a load of just its 2 or 4 bytes: no vector slot, as `ld1r` would take
 //! w        [unit][16 channels]: W consecutive vectors (two panels for f16)
 //! ```
@@ -65,20 +65,95 @@ unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(tile:
         for tap in 0..tile.taps {
             let runs = tile.runs.add(tap * rows);
             let mut x: [*const u8; R] = core::array::from_fn(|r| *runs.add(r));
-            for _ in 0..units / N::LANES {
-                let inputs = x.map(|x| N::load_lanes(x));
-                N::steps::<R, W, V>(&mut sums, weights, tile.panel_stride, &inputs);
+            let blocks = units / N::LANES;
+            if blocks > 0 {
+                let mut feed = Feed { weights: load::<N, W, V>(weights, tile.panel_stride), inputs: x.map(|x| N::load_lanes(x)) };
+                for left in (0..blocks).rev() {
+                    // What is loaded ahead of the last block is the last block again.
+                    let next = if left > 0 { (16, N::LANES * V * N::VECTOR) } else { (0, 0) };
+                    x = x.map(|x| x.add(next.0));
+                    let ahead = Ahead { lane: weights, weights: weights.add(next.1), panel_stride: tile.panel_stride, inputs: x };
+                    N::steps::<R, W, V>(&mut sums, &mut feed, &ahead);
+                    weights = ahead.weights;
+                }
                 x = x.map(|x| x.add(16));
                 weights = weights.add(N::LANES * V * N::VECTOR);
             }
             for _ in 0..units % N::LANES {
-                let inputs = x.map(|x| N::load_unit(x));
-                step::<N, R, W, V, 0>(&mut sums, weights, tile.panel_stride, &inputs);
+                let mut feed = Feed { weights: load::<N, W, V>(weights, tile.panel_stride), inputs: x.map(|x| N::load_unit(x)) };
+                let ahead = Ahead { lane: weights, weights, panel_stride: tile.panel_stride, inputs: x };
+                step::<N, R, W, V, 0, true, true>(&mut sums, &mut feed, &ahead);
                 x = x.map(|x| x.add(N::UNIT));
                 weights = weights.add(V * N::VECTOR);
             }
         }
         N::finish(tile, sums);
+    }
+}
+
+/// The operands of the next step, in registers.
+pub struct Feed<N: Number, const R: usize, const W: usize> {
+    weights: [N::Weights; W],
+    inputs: [N::Input; R],
+}
+
+/// Where the operands of the steps after the next are.
+pub struct Ahead<const R: usize> {
+    /// Weights of lane 0 of this block.
+    lane: *const u8,
+    /// Weights of the next block.
+    weights: *const u8,
+    panel_stride: usize,
+    /// Inputs of the next block.
+    inputs: [*const u8; R],
+}
+
+/// The `W` vectors of weights of one unit, `V` to a panel.
+///
+/// # Safety
+/// They are readable.
+#[inline(always)]
+pub unsafe fn load<N: Number, const W: usize, const V: usize>(weights: *const u8, panel_stride: usize) -> [N::Weights; W] {
+    // SAFETY: the caller's promise.
+    core::array::from_fn(|v| unsafe { N::load_weights(weights.add(v / V * panel_stride + v % V * N::VECTOR)) })
+}
+
+/// One unit of the reduction axis: lane `L` of the inputs. Each register, once read for the last time, is loaded for the
+/// step after this, or the block after this one: the order an in-order core needs, with no register to spare for it.
+/// `LAST`: of a block; `SINGLE`: blocks are single units.
+///
+/// # Safety
+/// What lies ahead is readable; the kernel's features are there.
+#[inline(always)]
+pub unsafe fn step<N: Number, const R: usize, const W: usize, const V: usize, const L: i32, const LAST: bool, const SINGLE: bool>(
+    sums: &mut Sums<N, R, W>,
+    feed: &mut Feed<N, R, W>,
+    ahead: &Ahead<R>,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let next = if LAST { ahead.weights } else { ahead.lane.add((L as usize + 1) * V * N::VECTOR) };
+        for v in 0..W {
+            for r in 0..R {
+                sums[r][v] = N::multiply_add::<L>(sums[r][v], feed.weights[v], feed.inputs[r]);
+                if LAST && v == W - 1 {
+                    feed.inputs[r] = if SINGLE { N::load_unit(ahead.inputs[r]) } else { N::load_lanes(ahead.inputs[r]) };
+                }
+            }
+            feed.weights[v] = N::load_weights(next.add(v / V * ahead.panel_stride + v % V * N::VECTOR));
+        }
+    }
+}
+
+/// One unit of one pixel.
+///
+/// # Safety
+/// The kernel's features are there.
+#[inline(always)]
+pub unsafe fn turn<N: Number, const W: usize, const L: i32>(sums: &mut [N::Sum; W], weights: [N::Weights; W], input: N::Input) {
+    for (sum, w) in sums.iter_mut().zip(weights) {
+        // SAFETY: the caller's promise.
+        *sum = unsafe { N::multiply_add::<L>(*sum, w, input) };
     }
 }
 
@@ -105,34 +180,13 @@ unsafe fn single<N: Number, const W: usize, const V: usize>(tile: &Tile, rows: u
                 weights = weights.add(N::LANES * V * N::VECTOR);
             }
             for _ in 0..units % N::LANES {
-                step::<N, 1, W, V, 0>(&mut sets[0], weights, tile.panel_stride, &[N::load_unit(x)]);
+                turn::<N, W, 0>(&mut sets[0][0], load::<N, W, V>(weights, tile.panel_stride), N::load_unit(x));
                 x = x.add(N::UNIT);
                 weights = weights.add(V * N::VECTOR);
             }
         }
         let [[a], [b], [c], [d]] = sets;
         N::finish(tile, [core::array::from_fn::<_, W, _>(|v| N::add(N::add(a[v], b[v]), N::add(c[v], d[v])))]);
-    }
-}
-
-/// One unit of the reduction axis: lane `L` of the inputs.
-///
-/// # Safety
-/// `W` vectors of weights are readable, `V` to a panel.
-#[inline(always)]
-unsafe fn step<N: Number, const R: usize, const W: usize, const V: usize, const L: i32>(
-    sums: &mut Sums<N, R, W>,
-    weights: *const u8,
-    panel_stride: usize,
-    inputs: &[N::Input; R],
-) {
-    for v in 0..W {
-        // SAFETY: the caller's promise.
-        let w = unsafe { N::load_weights(weights.add(v / V * panel_stride + v % V * N::VECTOR)) };
-        for r in 0..R {
-            // SAFETY: the kernel's features are there.
-            sums[r][v] = unsafe { N::multiply_add::<L>(sums[r][v], w, inputs[r]) };
-        }
     }
 }
 
@@ -166,22 +220,19 @@ unsafe fn sparse<N: Number, const R: usize, const W: usize>(tile: &Tile, rows: u
             let runs = tile.runs.add(tap * rows);
             let x: [*const u8; R] = core::array::from_fn(|r| *runs.add(r));
             let kept = usize::from(*tile.counts.add(tap));
-            let one = |sums: &mut Sums<N, R, W>, n: usize, weights: *const u8, positions: *const u16| {
-                let at = usize::from(*positions.add(n)) * N::UNIT;
-                let inputs = x.map(|x| N::load_unit(x.add(at)));
-                step::<N, R, W, W, 0>(sums, weights.add(n * W * N::VECTOR), 0, &inputs);
-            };
-            for _ in 0..kept / 4 {
-                one(&mut sums, 0, weights, positions);
-                one(&mut sums, 1, weights, positions);
-                one(&mut sums, 2, weights, positions);
-                one(&mut sums, 3, weights, positions);
-                (weights, positions) = (weights.add(4 * W * N::VECTOR), positions.add(4));
+            if kept == 0 {
+                continue;
             }
-            for _ in 0..kept % 4 {
-                one(&mut sums, 0, weights, positions);
-                (weights, positions) = (weights.add(W * N::VECTOR), positions.add(1));
+            let at = |position: *const u16| x.map(|x| x.add(usize::from(*position) * N::UNIT));
+            let mut feed = Feed { weights: load::<N, W, W>(weights, 0), inputs: at(positions).map(|x| N::load_unit(x)) };
+            for left in (0..kept).rev() {
+                // What is loaded ahead of the last unit is the last unit again.
+                let next = if left > 0 { (1, W * N::VECTOR) } else { (0, 0) };
+                (positions, weights) = (positions.add(next.0), weights.add(next.1));
+                let ahead = Ahead { lane: weights, weights, panel_stride: 0, inputs: at(positions) };
+                step::<N, R, W, W, 0, true, true>(&mut sums, &mut feed, &ahead);
             }
+            (positions, weights) = (positions.add(1), weights.add(W * N::VECTOR));
         }
         N::finish(tile, sums);
     }

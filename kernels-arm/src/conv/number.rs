@@ -1,6 +1,6 @@
 //! The kinds of numbers the tile loop multiplies.
 
-use super::{SETS, Sums, step};
+use super::{Ahead, Feed, SETS, Sums, load, step, turn};
 use crate::finish::{Range, Requant, Slow, is_plain};
 use crate::simd::*;
 use core::arch::aarch64::*;
@@ -48,10 +48,10 @@ pub trait Number {
     /// `sum + w * lane L of x`.
     unsafe fn multiply_add<const L: i32>(sum: Self::Sum, w: Self::Weights, x: Self::Input) -> Self::Sum;
     /// [`step`] for each lane.
-    unsafe fn steps<const R: usize, const W: usize, const V: usize>(sums: &mut Sums<Self, R, W>, weights: *const u8, panel_stride: usize, inputs: &[Self::Input; R])
+    unsafe fn steps<const R: usize, const W: usize, const V: usize>(sums: &mut Sums<Self, R, W>, feed: &mut Feed<Self, R, W>, ahead: &Ahead<R>)
     where
         Self: Sized;
-    /// [`step`] for each lane of one pixel, in turns with each set of sums.
+    /// [`turn`] for each lane.
     unsafe fn turns<const W: usize, const V: usize>(sets: &mut [Sums<Self, 1, W>; SETS], weights: *const u8, panel_stride: usize, input: Self::Input)
     where
         Self: Sized;
@@ -60,19 +60,25 @@ pub trait Number {
 }
 
 macro_rules! steps {
-    ($vector:expr; $($lane:literal)*) => {
+    ($last:literal; $($lane:literal)*) => {
         #[inline(always)]
-        unsafe fn steps<const R: usize, const W: usize, const V: usize>(sums: &mut Sums<Self, R, W>, weights: *const u8, panel_stride: usize, inputs: &[Self::Input; R]) {
+        unsafe fn steps<const R: usize, const W: usize, const V: usize>(sums: &mut Sums<Self, R, W>, feed: &mut Feed<Self, R, W>, ahead: &Ahead<R>) {
             // SAFETY: the caller's promise.
             unsafe {
-                $(step::<Self, R, W, V, $lane>(sums, weights.add($lane * V * $vector), panel_stride, inputs);)*
+                $(step::<Self, R, W, V, $lane, { $lane == $last }, false>(sums, feed, ahead);)*
             }
         }
         #[inline(always)]
         unsafe fn turns<const W: usize, const V: usize>(sets: &mut [Sums<Self, 1, W>; SETS], weights: *const u8, panel_stride: usize, input: Self::Input) {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's promise. After the last lane its own weights are loaded once more.
             unsafe {
-                $(step::<Self, 1, W, V, $lane>(&mut sets[$lane % SETS], weights.add($lane * V * $vector), panel_stride, &[input]);)*
+                let mut now = load::<Self, W, V>(weights, panel_stride);
+                $(
+                    let next = load::<Self, W, V>(weights.add(($lane + 1).min($last) * V * Self::VECTOR), panel_stride);
+                    turn::<Self, W, $lane>(&mut sets[$lane % SETS][0], now, input);
+                    now = next;
+                )*
+                let _ = now;
             }
         }
     };
@@ -138,9 +144,9 @@ impl Number for F32 {
     #[inline(always)]
     unsafe fn multiply_add<const L: i32>(sum: float32x4_t, w: float32x4_t, x: float32x4_t) -> float32x4_t {
         // SAFETY: NEON is part of every 64-bit Arm.
-        unsafe { vfmaq_laneq_f32::<L>(sum, w, x) }
+        unsafe { fmla_lane_s4::<L>(sum, w, x) }
     }
-    steps!(16; 0 1 2 3);
+    steps!(3; 0 1 2 3);
 
     #[inline(always)]
     unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[float32x4_t; W]; R]) {
@@ -248,7 +254,7 @@ impl Number for F16 {
         // SAFETY: the kernel requires fp16.
         unsafe { fmla_lane_h8::<L>(sum, w, x) }
     }
-    steps!(16; 0 1 2 3 4 5 6 7);
+    steps!(7; 0 1 2 3 4 5 6 7);
 
     #[inline(always)]
     unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[H8; W]; R]) {
@@ -314,7 +320,7 @@ impl Number for F16x4 {
         // SAFETY: the kernel requires fp16.
         unsafe { fmla_lane_h4::<L>(sum, w, x) }
     }
-    steps!(8; 0 1 2 3 4 5 6 7);
+    steps!(7; 0 1 2 3 4 5 6 7);
 
     #[inline(always)]
     unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[H4; W]; R]) {
@@ -376,7 +382,7 @@ impl Number for I8Dot {
         // SAFETY: the kernel requires dotprod.
         unsafe { sdot_lane::<L>(sum, w, x) }
     }
-    steps!(16; 0 1 2 3);
+    steps!(3; 0 1 2 3);
 
     #[inline(always)]
     unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[int32x4_t; W]; R]) {

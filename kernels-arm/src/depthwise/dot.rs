@@ -22,8 +22,10 @@ use sparrow_kernels::{Call, ConvParams, DType};
 const GROUPS: usize = 2;
 /// Most columns of a kernel.
 const WIDTH: usize = 8;
-/// Columns in the buffer.
+/// Turned columns, of up to four rows, there is room for.
 const COLUMNS: usize = 64;
+/// Outputs made at once.
+const OUTS: usize = 4;
 
 /// A turned column of four rows: channels 0 to 3 and 4 to 7.
 type Turned = [int8x16_t; 2];
@@ -38,7 +40,7 @@ const ZERO_ROW: int8x8_t = unsafe { core::mem::transmute([0u8; 8]) };
 pub fn fits(call: &Call) -> bool {
     let p: &ConvParams = call.params();
     let reach = (p.kw as usize - 1) * p.dil_w as usize + 1;
-    p.kh as usize <= 4 * GROUPS && p.kw as usize <= WIDTH && reach + p.stride_w as usize <= COLUMNS
+    p.kh as usize <= 4 * GROUPS && p.kw as usize <= WIDTH && reach <= COLUMNS / GROUPS
 }
 
 /// The kernel, dense or with dropped taps.
@@ -52,18 +54,17 @@ impl<const SPARSE: bool> RowMicro for Dot<SPARSE> {
 
     unsafe fn row(row: &Row) {
         let (mut weights, mut positions) = (row.weights, row.positions);
+        let mut room = Room { kernel: [[ZERO; GROUPS]; WIDTH], columns: [ZERO; COLUMNS] };
         for channel in (0..row.channels).step_by(8) {
             // SAFETY: the block exists, with its count, positions and weights.
             unsafe {
                 let kept = if SPARSE { usize::from(*row.counts.add(channel / 16)) } else { row.kh * row.kw };
-                let kernel = if SPARSE {
-                    Kernel::sparse(row, weights.add(channel % 16), core::slice::from_raw_parts(positions, kept))
-                } else {
-                    Kernel::dense(row, weights.add(channel % 16))
-                };
-                match row.kh.div_ceil(4) {
-                    1 => eight::<1>(row, channel, &kernel),
-                    _ => eight::<GROUPS>(row, channel, &kernel),
+                let eight = Eight { row, channel, weights: weights.add(channel % 16), room: &mut room };
+                match (row.kh, row.kw, row.dil_w) {
+                    _ if SPARSE => eight.sparse(core::slice::from_raw_parts(positions, kept)),
+                    (3, 3, 1) => eight.dense::<3>(),
+                    (5, 5, 1) => eight.dense::<5>(),
+                    _ => eight.dense::<0>(),
                 }
                 if channel % 16 == 8 {
                     weights = weights.add(16 * kept);
@@ -74,8 +75,13 @@ impl<const SPARSE: bool> RowMicro for Dot<SPARSE> {
     }
 }
 
-/// The turned weights of eight channels: `[kx][group]`.
-struct Kernel([[Turned; GROUPS]; WIDTH]);
+/// Room for eight channels of a row.
+struct Room {
+    /// The turned weights: `[kx][group]`.
+    kernel: [[Turned; GROUPS]; WIDTH],
+    /// The turned columns: `[column][groups of the kernel]`.
+    columns: [Turned; COLUMNS],
+}
 
 /// Turns four rows.
 #[inline(always)]
@@ -89,160 +95,208 @@ fn turn(rows: [int8x8_t; 4]) -> Turned {
     }
 }
 
-impl Kernel {
-    fn new(row: &Row, tap: impl Fn(usize) -> int8x8_t) -> Self {
-        let mut kernel = Self([[ZERO; GROUPS]; WIDTH]);
-        for (kx, column) in kernel.0.iter_mut().enumerate().take(row.kw) {
-            for (group, turned) in column.iter_mut().enumerate().take(row.kh.div_ceil(4)) {
-                let at = |i: usize| if 4 * group + i < row.kh { tap((4 * group + i) * row.kw + kx) } else { ZERO_ROW };
+/// Eight channels (or the last few) of a row.
+struct Eight<'a> {
+    row: &'a Row,
+    channel: usize,
+    /// Of these channels, 16 bytes from a tap to the next.
+    weights: *const u8,
+    room: &'a mut Room,
+}
+
+/// Height, width and column distance of a kernel: constants if `K` is its side, else the row's.
+#[inline(always)]
+fn kernel_size<const K: usize>(row: &Row) -> (usize, usize, usize) {
+    if K == 0 { (row.kh, row.kw, row.dil_w) } else { (K, K, 1) }
+}
+
+impl Eight<'_> {
+    /// All taps; `K` is the kernel's side if it is square and its columns neighbours, else 0.
+    ///
+    /// # Safety
+    /// As [`RowMicro::row`]; the channel exists and the weights are its.
+    #[inline(never)]
+    unsafe fn dense<const K: usize>(self) {
+        let weights = self.weights;
+        // SAFETY: weights are padded to 16 channels.
+        self.run::<K>(|tap| unsafe { vld1_s8(weights.add(16 * tap).cast()) });
+    }
+
+    /// The kept taps.
+    ///
+    /// # Safety
+    /// As [`Eight::dense`].
+    #[inline(never)]
+    unsafe fn sparse(self, kept: &[u16]) {
+        let mut taps = [ZERO_ROW; 4 * GROUPS * WIDTH];
+        for (n, &tap) in kept.iter().enumerate() {
+            // SAFETY: weights are padded to 16 channels.
+            taps[usize::from(tap)] = unsafe { vld1_s8(self.weights.add(16 * n).cast()) };
+        }
+        match (self.row.kh, self.row.kw, self.row.dil_w) {
+            (3, 3, 1) => self.run::<3>(|tap| taps[tap]),
+            _ => self.run::<0>(|tap| taps[tap]),
+        }
+    }
+
+    /// The row, as many outputs at a time as the room has columns for.
+    #[inline(always)]
+    fn run<const K: usize>(mut self, tap: impl Fn(usize) -> int8x8_t) {
+        let row = self.row;
+        let (kh, kw, dil) = kernel_size::<K>(row);
+        let groups = kh.div_ceil(4);
+        for (kx, column) in self.room.kernel.iter_mut().enumerate().take(kw) {
+            for (group, turned) in column.iter_mut().enumerate().take(groups) {
+                let at = |i: usize| if 4 * group + i < kh { tap((4 * group + i) * kw + kx) } else { ZERO_ROW };
                 *turned = turn([at(0), at(1), at(2), at(3)]);
             }
         }
-        kernel
-    }
-
-    /// # Safety
-    /// 8 channels of `kh * kw` taps, 16 bytes apart, are readable.
-    #[inline(always)]
-    unsafe fn dense(row: &Row, weights: *const u8) -> Self {
-        // SAFETY: the caller's promise.
-        Self::new(row, |tap| unsafe { vld1_s8(weights.add(16 * tap).cast()) })
-    }
-
-    /// # Safety
-    /// As [`Kernel::dense`], for the kept taps.
-    unsafe fn sparse(row: &Row, weights: *const u8, kept: &[u16]) -> Self {
-        let mut taps = [ZERO_ROW; 4 * GROUPS * WIDTH];
-        for (n, &tap) in kept.iter().enumerate() {
-            // SAFETY: the caller's promise.
-            taps[usize::from(tap)] = unsafe { vld1_s8(weights.add(16 * n).cast()) };
-        }
-        Self::new(row, |tap| taps[tap])
-    }
-}
-
-/// Eight channels (or the last few) of a row, `G` groups of four kernel rows.
-///
-/// # Safety
-/// As [`RowMicro::row`]; the channel exists.
-unsafe fn eight<const G: usize>(row: &Row, channel: usize, kernel: &Kernel) {
-    let reach = (row.kw - 1) * row.dil_w + 1;
-    let most = (COLUMNS - reach) / row.stride_w + 1;
-    let mut buffer = [[ZERO; G]; COLUMNS];
-    let mut first = 0;
-    while first < row.out_w {
-        let outs = most.min(row.out_w - first);
-        let start = (first * row.stride_w) as isize - row.pad_left;
-        // SAFETY: the channels exist; the buffer holds the columns of `outs` outputs.
-        unsafe {
-            fill::<G>(row, channel, start, &mut buffer[..(outs - 1) * row.stride_w + reach]);
-            let outs = first..first + outs;
-            match (row.kw, row.dil_w) {
-                (3, 1) => outputs::<G, 3>(row, channel, kernel, &buffer, outs),
-                (5, 1) => outputs::<G, 5>(row, channel, kernel, &buffer, outs),
-                _ => outputs::<G, 0>(row, channel, kernel, &buffer, outs),
-            }
-        }
-        first += most;
-    }
-}
-
-/// Turns the columns from `start` on into the buffer.
-///
-/// # Safety
-/// The channel exists.
-#[inline(always)]
-unsafe fn fill<const G: usize>(row: &Row, channel: usize, start: isize, buffer: &mut [[Turned; G]]) {
-    let count = (row.channels - channel).min(8);
-    // SAFETY: the pad has as many channels, rounded up to 16.
-    let pad = unsafe { [vld1_s8(row.pad.add(channel).cast()); 4] };
-    let pad = [turn(pad); G];
-    for (i, column) in buffer.iter_mut().enumerate() {
-        let ix = start + i as isize;
-        if (ix as usize) >= row.in_w {
-            *column = pad;
-            continue;
-        }
-        for (group, turned) in column.iter_mut().enumerate() {
-            // A row past the kernel meets zero weights: the first one stands in.
-            let at = |i: usize| if 4 * group + i < row.kh { 4 * group + i } else { 0 };
-            // SAFETY: the row and the pixel exist, with `count` channels.
-            let load = |i: usize| unsafe {
-                let input = *row.inputs.add(at(i));
-                let x = input.start.add(ix as usize * input.step + channel);
-                if count == 8 { vld1_s8(x.cast()) } else { vreinterpret_s8_u8(vget_low_u8(load_bytes(x, count))) }
-            };
-            *turned = turn([load(0), load(1), load(2), load(3)]);
-        }
-    }
-}
-
-/// Makes the outputs `outs` from their columns; `KW` is the kernel's width if its columns are neighbours, else 0.
-///
-/// # Safety
-/// The channel and the outputs exist; the buffer holds their columns.
-#[inline(always)]
-unsafe fn outputs<const G: usize, const KW: usize>(row: &Row, channel: usize, kernel: &Kernel, buffer: &[[Turned; G]; COLUMNS], outs: core::ops::Range<usize>) {
-    let range = Range::from_hint(row.hint);
-    let plain = is_plain(&row.epilogue, DType::I8, !row.residual.is_null()) && row.channels - channel >= 8;
-    // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
-    unsafe {
-        match (plain, range) {
-            (true, Range::Tiny) => store::<G, KW>(row, channel, kernel, buffer, outs, Range::Tiny),
-            (true, _) => store::<G, KW>(row, channel, kernel, buffer, outs, Range::Any),
-            (false, _) => store_slow::<G>(row, channel, kernel, buffer, outs),
-        }
-    }
-}
-
-/// The sums of an output whose first column is `at`.
-#[inline(always)]
-unsafe fn sums<const G: usize, const KW: usize>(row: &Row, bias: [int32x4_t; 2], kernel: &Kernel, buffer: &[[Turned; G]; COLUMNS], at: usize) -> [int32x4_t; 2] {
-    let mut sums = bias;
-    let (width, step) = if KW == 0 { (row.kw, row.dil_w) } else { (KW, 1) };
-    for kx in 0..width {
-        for group in 0..G {
-            // SAFETY: the column is in the buffer, the weights are in the kernel; the CPU has dotprod.
+        let reach = (kw - 1) * dil + 1;
+        let most = (COLUMNS / groups - reach) / row.stride_w + 1;
+        let mut first = 0;
+        while first < row.out_w {
+            let outs = most.min(row.out_w - first);
+            let start = (first * row.stride_w) as isize - row.pad_left;
+            // SAFETY: the channels and the outputs exist; the room holds the columns of `outs` outputs.
             unsafe {
-                let column = buffer.get_unchecked(at + kx * step).get_unchecked(group);
-                let weights = kernel.0.get_unchecked(kx).get_unchecked(group);
-                sums = [sdot(sums[0], weights[0], column[0]), sdot(sums[1], weights[1], column[1])];
+                self.turn_columns::<K>(start, (outs - 1) * row.stride_w + reach);
+                self.outputs::<K>(first, outs);
+            }
+            first += outs;
+        }
+    }
+
+    /// Turns `count` columns from `start` on.
+    ///
+    /// # Safety
+    /// There is room for them.
+    #[inline(always)]
+    unsafe fn turn_columns<const K: usize>(&mut self, start: isize, count: usize) {
+        let groups = kernel_size::<K>(self.row).0.div_ceil(4);
+        // Columns left of the picture, inside it, and right of it.
+        let left = usize::try_from(-start).unwrap_or(0).min(count);
+        let inside = usize::try_from(self.row.in_w as isize - start).unwrap_or(0).clamp(left, count);
+        // SAFETY: the pad has as many channels, rounded up to 16; pixels below `in_w` exist.
+        unsafe {
+            let pad = turn([vld1_s8(self.row.pad.add(self.channel).cast()); 4]);
+            let columns = self.room.columns.as_mut_ptr();
+            (0..left * groups).chain(inside * groups..count * groups).for_each(|i| *columns.add(i) = pad);
+            for group in 0..groups {
+                let first = start.wrapping_add(left as isize) as usize;
+                self.turn_group::<K>(group, first, core::slice::from_raw_parts_mut(columns.add(left * groups), (inside - left) * groups));
             }
         }
     }
-    sums
-}
 
-/// # Safety
-/// As [`outputs`]; eight channels.
-#[inline(always)]
-unsafe fn store<const G: usize, const KW: usize>(row: &Row, channel: usize, kernel: &Kernel, buffer: &[[Turned; G]; COLUMNS], outs: core::ops::Range<usize>, range: Range) {
-    let requant = Requant::new(&row.epilogue, range);
-    // SAFETY: bias and factors are padded to 16 channels; the outputs have 8 channels.
-    unsafe {
-        let (bias, scale) = (row.bias.cast::<i32>().add(channel), row.scale.add(channel));
-        let bias = [range.begin(vld1q_s32(bias)), range.begin(vld1q_s32(bias.add(4)))];
-        let factors = [vld1q_f32(scale), vld1q_f32(scale.add(4))];
-        let mut y = row.y.add(outs.start * row.y_step + channel);
-        for i in 0..outs.len() {
-            let sums = sums::<G, KW>(row, bias, kernel, buffer, i * row.stride_w);
-            vst1_s8(y.cast(), requant.codes8(sums, factors));
-            y = y.wrapping_add(row.y_step);
+    /// Turns rows `4 * group..` of the columns from picture column `first` on into every `groups`th place of `to`.
+    ///
+    /// # Safety
+    /// The columns exist.
+    #[inline(always)]
+    unsafe fn turn_group<const K: usize>(&self, group: usize, first: usize, to: &mut [Turned]) {
+        let row = self.row;
+        let kh = kernel_size::<K>(row).0;
+        let groups = kh.div_ceil(4);
+        // A row past the kernel meets zero weights: the group's first one stands in.
+        let rows: [_; 4] = core::array::from_fn(|i| {
+            let ky = if 4 * group + i < kh { 4 * group + i } else { 4 * group };
+            // SAFETY: the kernel row exists.
+            let input = unsafe { *row.inputs.add(ky) };
+            (input.start.wrapping_add(first * input.step + self.channel), input.step)
+        });
+        let count = (row.channels - self.channel).min(8);
+        let to = to.get_mut(group..).unwrap_or(&mut []);
+        if count < 8 {
+            for (i, to) in to.iter_mut().step_by(groups).enumerate() {
+                // SAFETY: pixel and channels exist.
+                *to = turn(rows.map(|(x, step)| unsafe { vreinterpret_s8_u8(vget_low_u8(load_bytes(x.add(i * step), count))) }));
+            }
+            return;
+        }
+        let mut x = rows;
+        for to in to.iter_mut().step_by(groups) {
+            // SAFETY: pixel and channels exist.
+            *to = turn(x.map(|(x, _)| unsafe { vld1_s8(x.cast()) }));
+            x = x.map(|(x, step)| (x.wrapping_add(step), step));
         }
     }
-}
 
-/// # Safety
-/// As [`outputs`].
-#[inline(never)]
-unsafe fn store_slow<const G: usize>(row: &Row, channel: usize, kernel: &Kernel, buffer: &[[Turned; G]; COLUMNS], outs: core::ops::Range<usize>) {
-    // SAFETY: per-channel vectors are padded to 16 channels; pixel and channels exist.
-    unsafe {
-        let bias = row.bias.cast::<i32>().add(channel);
-        let bias = [vld1q_s32(bias), vld1q_s32(bias.add(4))];
-        for (i, ox) in outs.enumerate() {
-            let sums = sums::<G, 0>(row, bias, kernel, buffer, i * row.stride_w);
-            put_slow(row, channel, ox, &sums);
+    /// Makes `count` outputs from `first` on, whose columns are in the room from the first on.
+    ///
+    /// # Safety
+    /// The outputs exist.
+    #[inline(always)]
+    unsafe fn outputs<const K: usize>(&self, first: usize, count: usize) {
+        let row = self.row;
+        let plain = is_plain(&row.epilogue, DType::I8, !row.residual.is_null()) && row.channels - self.channel >= 8;
+        // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
+        unsafe {
+            match (plain, Range::from_hint(row.hint)) {
+                (true, Range::Tiny) => self.store::<K>(first, count, Range::Tiny),
+                (true, _) => self.store::<K>(first, count, Range::Any),
+                (false, _) => self.store_slow::<K>(first, count),
+            }
+        }
+    }
+
+    /// The sums of `OUTS` outputs from the `at`th in the room on.
+    ///
+    /// # Safety
+    /// Their columns are in the room; the CPU has dotprod.
+    #[inline(always)]
+    unsafe fn sums<const K: usize, const OUTS: usize>(&self, bias: [int32x4_t; 2], at: usize) -> [[int32x4_t; 2]; OUTS] {
+        let (kh, kw, dil) = kernel_size::<K>(self.row);
+        let groups = kh.div_ceil(4);
+        let mut sums = [bias; OUTS];
+        for kx in 0..kw {
+            for group in 0..groups {
+                // SAFETY: column and weights are there.
+                unsafe {
+                    let weights = *self.room.kernel.get_unchecked(kx).get_unchecked(group);
+                    for (out, sums) in sums.iter_mut().enumerate() {
+                        let column = *self.room.columns.get_unchecked(((at + out) * self.row.stride_w + kx * dil) * groups + group);
+                        *sums = [sdot(sums[0], weights[0], column[0]), sdot(sums[1], weights[1], column[1])];
+                    }
+                }
+            }
+        }
+        sums
+    }
+
+    /// # Safety
+    /// As [`Eight::outputs`]; there are eight channels.
+    #[inline(always)]
+    unsafe fn store<const K: usize>(&self, first: usize, count: usize, range: Range) {
+        let row = self.row;
+        let requant = Requant::new(&row.epilogue, range);
+        // SAFETY: bias and factors are padded to 16 channels; the outputs have 8 channels.
+        unsafe {
+            let (bias, scale) = (row.bias.cast::<i32>().add(self.channel), row.scale.add(self.channel));
+            let bias = [range.begin(vld1q_s32(bias)), range.begin(vld1q_s32(bias.add(4)))];
+            let factors = [vld1q_f32(scale), vld1q_f32(scale.add(4))];
+            let y = row.y.add(first * row.y_step + self.channel);
+            let put = |i: usize, sums| vst1_s8(y.add(i * row.y_step).cast(), requant.codes8(sums, factors));
+            for i in (0..count / OUTS * OUTS).step_by(OUTS) {
+                let sums = self.sums::<K, OUTS>(bias, i);
+                (0..OUTS).for_each(|out| put(i + out, sums[out]));
+            }
+            for i in count / OUTS * OUTS..count {
+                put(i, self.sums::<K, 1>(bias, i)[0]);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Eight::outputs`].
+    #[inline(never)]
+    unsafe fn store_slow<const K: usize>(&self, first: usize, count: usize) {
+        // SAFETY: the bias is padded to 16 channels; pixels and channels exist.
+        unsafe {
+            let bias = self.row.bias.cast::<i32>().add(self.channel);
+            let bias = [vld1q_s32(bias), vld1q_s32(bias.add(4))];
+            for i in 0..count {
+                put_slow(self.row, self.channel, first + i, &self.sums::<K, 1>(bias, i)[0]);
+            }
         }
     }
 }

@@ -153,7 +153,6 @@ struct Line<'a, N: Lanes> {
 /// One vector of channels of a row and its taps.
 struct Column<'a, N: Lanes> {
     line: &'a Line<'a, N>,
-    row: &'a Row,
     /// First channel.
     channel: usize,
     /// Channels, at most `LANES`.
@@ -171,7 +170,7 @@ impl<'a, N: Lanes> Column<'a, N> {
         let row = line.row;
         // SAFETY: the bias is padded to 16 channels.
         let bias = unsafe { N::load_bias(row.bias.cast::<f32>().add(channel)) };
-        Self { line, row, channel, count: (row.channels - channel).min(N::LANES), weights, bias }
+        Self { line, channel, count: (row.channels - channel).min(N::LANES), weights, bias }
     }
 
     const SIZE: usize = N::TYPE.size();
@@ -186,20 +185,18 @@ impl<'a, N: Lanes> Column<'a, N> {
         unsafe { N::load(self.weights.add(n * Self::TAP)) }
     }
 
-    /// Stores output pixel `ox`.
+    /// Stores output pixels `ox..ox + OUTS`.
     ///
     /// # Safety
-    /// The pixel exists.
+    /// The pixels exist.
     #[inline(always)]
-    unsafe fn put(&self, ox: usize, v: N::Vector) {
-        let row = self.row;
-        // SAFETY: y has this pixel and these channels.
-        unsafe {
-            let y = row.y.add(ox * row.y_step + self.channel * Self::SIZE);
-            if self.line.plain && self.count == N::LANES {
-                N::store(y, N::clamp(v, self.line.lo, self.line.hi));
-            } else {
-                self.put_slow(ox, v, y);
+    unsafe fn put(&self, ox: usize, sums: [N::Vector; OUTS]) {
+        let (line, row) = (self.line, self.line.row);
+        for (out, sum) in sums.into_iter().enumerate() {
+            let at = (ox + out) * row.y_step + self.channel * Self::SIZE;
+            // SAFETY: y has this pixel and these channels.
+            unsafe {
+                if line.plain { N::store(row.y.add(at), N::clamp(sum, line.lo, line.hi)) } else { self.put_slow(ox + out, sum) }
             }
         }
     }
@@ -207,14 +204,15 @@ impl<'a, N: Lanes> Column<'a, N> {
     /// # Safety
     /// As [`Column::put`].
     #[inline(never)]
-    unsafe fn put_slow(&self, ox: usize, v: N::Vector, y: *mut u8) {
-        let row = self.row;
+    unsafe fn put_slow(&self, ox: usize, v: N::Vector) {
+        let row = self.line.row;
         let mut wide = [0f32; 8];
         // SAFETY: the residual has this pixel and these channels, the slopes these channels.
         unsafe {
             N::store_wide(wide.as_mut_ptr(), v);
             let slopes = if row.slopes.is_null() { row.slopes } else { row.slopes.add(self.channel) };
             let residual = if row.residual.is_null() { row.residual } else { row.residual.add(ox * row.residual_step + self.channel * Self::SIZE) };
+            let y = row.y.add(ox * row.y_step + self.channel * Self::SIZE);
             Slow { epilogue: &row.epilogue, slopes, channels: self.count }.pixel_f32(wide.as_ptr(), residual, y);
         }
     }
@@ -239,41 +237,48 @@ impl<'a, N: Lanes> Column<'a, N> {
                 }
             }
         }
-        for (out, sum) in sums.into_iter().enumerate() {
-            // SAFETY: the pixels exist.
-            unsafe { self.put(ox + out, sum) };
-        }
+        // SAFETY: the pixels exist.
+        unsafe { self.put(ox, sums) };
     }
 
-    /// The outputs `from..to`, a multiple of `OUTS`, of a dense `K` x `K` kernel with stride `S`.
+    /// The outputs `from..to`, at least `OUTS`, of a dense `K` x `K` kernel with stride `S`. The last `OUTS` may overlap
+    /// others.
     ///
     /// # Safety
     /// Their windows lie inside the picture.
-    #[inline(never)]
+    #[inline(always)]
     unsafe fn walk<const K: usize, const S: usize>(&self, from: usize, to: usize) {
-        let row = self.row;
+        let row = self.line.row;
         // SAFETY: `K` rows of inputs, `K * K` taps of weights; the windows are inside by the caller's promise.
         unsafe {
             let inputs: [_; K] = core::array::from_fn(|ky| *row.inputs.add(ky));
             let steps = inputs.map(|input| input.step);
             let weights: [[N::Vector; K]; K] = core::array::from_fn(|ky| core::array::from_fn(|kx| self.weight(ky * K + kx)));
             let first = (from * S).wrapping_sub(row.pad_left as usize);
-            let mut x = inputs.map(|input| input.start.wrapping_add(first.wrapping_mul(input.step)).wrapping_add(self.channel * Self::SIZE));
-            for ox in (from..to).step_by(OUTS) {
+            let start = inputs.map(|input| input.start.wrapping_add(first.wrapping_mul(input.step)).wrapping_add(self.channel * Self::SIZE));
+            let mut x = start;
+            let mut ox = from;
+            loop {
                 self.window::<K, S>(&weights, &x, &steps, ox);
-                x = core::array::from_fn(|ky| x[ky].wrapping_add(OUTS * S * steps[ky]));
+                if ox + OUTS == to {
+                    break;
+                }
+                let next = (ox + OUTS).min(to - OUTS);
+                x = core::array::from_fn(|ky| x[ky].wrapping_add((next - ox) * S * steps[ky]));
+                ox = next;
             }
         }
     }
 
-    /// The outputs `from..to`, a multiple of `OUTS`, of the kernel of these taps.
+    /// The outputs `from..to`, at least `OUTS`, of the kernel of these taps.
     ///
     /// # Safety
     /// Their windows lie inside the picture; the column has a tap's weights for each.
     #[inline(never)]
     unsafe fn list(&self, taps: &[u16], places: &Places, from: usize, to: usize) {
-        let row = self.row;
+        let row = self.line.row;
         for ox in (from..to).step_by(OUTS) {
+            let ox = ox.min(to - OUTS);
             let mut sums = [self.bias; OUTS];
             for (n, &tap) in taps.iter().enumerate() {
                 let [ky, kx] = places[usize::from(tap)].map(usize::from);
@@ -288,10 +293,8 @@ impl<'a, N: Lanes> Column<'a, N> {
                     }
                 }
             }
-            for (out, sum) in sums.into_iter().enumerate() {
-                // SAFETY: the pixels exist.
-                unsafe { self.put(ox + out, sum) };
-            }
+            // SAFETY: the pixels exist.
+            unsafe { self.put(ox, sums) };
         }
     }
 }
@@ -321,6 +324,7 @@ static ALL: [u16; MAX_TAPS] = {
 };
 
 /// A block of sixteen channels: the first, its taps, their weights.
+#[derive(Clone, Copy)]
 struct Block<'a> {
     channel: usize,
     taps: &'a [u16],
@@ -364,7 +368,7 @@ pub struct Float<N, const SPARSE: bool>(PhantomData<N>);
 impl<N: Lanes, const SPARSE: bool> RowMicro for Float<N, SPARSE> {
     unsafe fn row(row: &Row) {
         let inside = row.interior();
-        let done = inside.start + inside.len() / OUTS * OUTS;
+        let done = if inside.len() >= OUTS { inside.end } else { inside.start };
         // SAFETY: the caller's promise; `inside.start..done` have their windows inside the picture.
         unsafe {
             let line = Line { row, lo: N::splat(row.epilogue.lo), hi: N::splat(row.epilogue.hi), plain: is_plain(&row.epilogue, N::TYPE, !row.residual.is_null()) };
@@ -387,28 +391,46 @@ impl<N: Lanes, const SPARSE: bool> Float<N, SPARSE> {
         Blocks { row, channel: 0, weights: row.weights, positions: row.positions, number: PhantomData }
     }
 
-    /// Outputs `from..to` in all whole vectors of channels.
+    /// Outputs `from..to`, at least `OUTS`, in all whole vectors of channels.
     ///
     /// # Safety
-    /// As [`RowMicro::row`]; their windows lie inside the picture; `to - from` is a multiple of `OUTS`.
+    /// As [`RowMicro::row`]; their windows lie inside the picture.
     unsafe fn inside(line: &Line<N>, from: usize, to: usize) {
         let row = line.row;
-        let places = places(row);
-        for block in Self::blocks(row) {
-            for v in 0..(row.channels - block.channel).min(16) / N::LANES {
-                // SAFETY: the channels exist; the weights are the block's.
-                unsafe {
-                    let column = Column::new(line, block.channel + v * N::LANES, block.weights.add(v * 16));
-                    match (SPARSE, row.dil_w, row.kh, row.kw, row.stride_w) {
-                        (false, 1, 3, 3, 1) => column.walk::<3, 1>(from, to),
-                        (false, 1, 3, 3, 2) => column.walk::<3, 2>(from, to),
-                        (false, 1, 5, 5, 1) => column.walk::<5, 1>(from, to),
-                        (false, 1, 5, 5, 2) => column.walk::<5, 2>(from, to),
-                        _ => column.list(block.taps, &places, from, to),
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (SPARSE, row.dil_w, row.kh, row.kw, row.stride_w) {
+                (false, 1, 3, 3, 1) => Self::walk::<3, 1>(line, from, to),
+                (false, 1, 3, 3, 2) => Self::walk::<3, 2>(line, from, to),
+                (false, 1, 5, 5, 1) => Self::walk::<5, 1>(line, from, to),
+                (false, 1, 5, 5, 2) => Self::walk::<5, 2>(line, from, to),
+                _ => {
+                    let places = places(row);
+                    for (block, v) in Self::vectors(row) {
+                        Column::new(line, block.channel + v * N::LANES, block.weights.add(v * 16)).list(block.taps, &places, from, to);
                     }
                 }
             }
         }
+    }
+
+    /// # Safety
+    /// As [`Float::inside`]; the kernel is dense, `K` x `K`, with stride `S`.
+    #[inline(never)]
+    unsafe fn walk<const K: usize, const S: usize>(line: &Line<N>, from: usize, to: usize) {
+        for (block, v) in Self::vectors(line.row) {
+            // SAFETY: the channels exist; the weights are the block's.
+            unsafe { Column::new(line, block.channel + v * N::LANES, block.weights.add(v * 16)).walk::<K, S>(from, to) };
+        }
+    }
+
+    /// The whole vectors of each block.
+    #[inline(always)]
+    fn vectors(row: &Row) -> impl Iterator<Item = (Block<'_>, usize)> {
+        Self::blocks(row).flat_map(|block| {
+            let count = (row.channels - block.channel).min(16) / N::LANES;
+            (0..count).map(move |v| (block, v))
+        })
     }
 
     /// Output `ox`, wherever its window lies, from channel `from` on, which is a multiple of `LANES`.
@@ -435,34 +457,21 @@ impl<N: Lanes, const SPARSE: bool> Float<N, SPARSE> {
             };
             // SAFETY: the block's taps and weights.
             unsafe {
-                match (row.channels - block.channel >= 16, <&[_; 9]>::try_from(x)) {
-                    (true, Ok(x)) => Self::whole_block(line, &block, ox, x),
-                    (true, _) => Self::whole_block(line, &block, ox, x),
+                match (row.channels - block.channel >= 16, N::LANES, <&[_; 9]>::try_from(x)) {
+                    (true, 4, Ok(x)) => Self::whole_block::<4>(line, &block, ox, x),
+                    (true, 8, Ok(x)) => Self::whole_block::<2>(line, &block, ox, x),
                     _ => Self::partial_block(line, &block, ox, x, from),
                 }
             }
         }
     }
 
-    /// Sixteen channels of an output; the caller's length of `x` unrolls the loop.
+    /// `V` vectors of channels of an output: a whole block. The caller's length of `x` unrolls the loop.
     ///
     /// # Safety
-    /// As [`Float::pixel`]; the block has sixteen channels, `x` says where its taps read channel 0.
+    /// As [`Float::pixel`]; `x` says where the block's taps read channel 0.
     #[inline(always)]
-    unsafe fn whole_block(line: &Line<N>, block: &Block, ox: usize, x: &[*const u8]) {
-        // SAFETY: the channels exist; the weights are the block's.
-        unsafe {
-            match 16 / N::LANES {
-                2 => Self::vectors::<2>(line, block, ox, x),
-                _ => Self::vectors::<4>(line, block, ox, x),
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`Float::whole_block`], which has `V` vectors.
-    #[inline(always)]
-    unsafe fn vectors<const V: usize>(line: &Line<N>, block: &Block, ox: usize, x: &[*const u8]) {
+    unsafe fn whole_block<const V: usize>(line: &Line<N>, block: &Block, ox: usize, x: &[*const u8]) {
         // SAFETY: the channels exist; the weights are the block's.
         unsafe {
             let columns: [_; V] = core::array::from_fn(|v| Column::new(line, block.channel + v * N::LANES, block.weights.add(v * 16)));
@@ -473,11 +482,16 @@ impl<N: Lanes, const SPARSE: bool> Float<N, SPARSE> {
                     *sum = N::multiply_add(*sum, N::load(x.add(16 * v)), columns[v].weight(n));
                 }
             }
-            columns.iter().zip(sums).for_each(|(column, sum)| column.put(ox, sum));
+            if line.plain {
+                let y = line.row.y.add(ox * line.row.y_step + block.channel * N::TYPE.size());
+                (0..V).for_each(|v| N::store(y.add(16 * v), N::clamp(sums[v], line.lo, line.hi)));
+            } else {
+                (0..V).for_each(|v| columns[v].put_slow(ox, sums[v]));
+            }
         }
     }
 
-    /// The last channels of an output.
+    /// Any channels of an output, vector by vector.
     ///
     /// # Safety
     /// As [`Float::pixel`]; `x` says where the block's taps read channel 0.
@@ -492,7 +506,7 @@ impl<N: Lanes, const SPARSE: bool> Float<N, SPARSE> {
                     let input = if column.count == N::LANES { N::load(x) } else { N::load_part(x, column.count) };
                     sum = N::multiply_add(sum, input, column.weight(n));
                 }
-                column.put(ox, sum);
+                column.put_slow(ox, sum);
             }
         }
     }

@@ -126,8 +126,13 @@ fn dots<T: Factor>(p: &MatMulParams, a: &[T], b: &[T], y: &mut [T::Result]) {
         let mut sums = [T::Sum::default(); PARTS];
         for first in (0..k).step_by(PARTS) {
             let b = &b[column * p.b_col as usize + first..][..PARTS.min(k - first)];
-            for (i, (sum, &b)) in sums.iter_mut().zip(b).enumerate() {
-                *sum = T::add(*sum, a[(first + i) * a_col].centred(p.a_zero), b.centred(p.b_zero));
+            let (b, len) = (b.iter().map(|b| b.centred(p.b_zero)), b.len());
+            if a_col == 1 {
+                let a = a[first..][..len].iter().map(|a| a.centred(p.a_zero));
+                sums.iter_mut().zip(a.zip(b)).for_each(|(sum, (a, b))| *sum = T::add(*sum, a, b));
+            } else {
+                let a = (first..first + len).map(|i| a[i * a_col].centred(p.a_zero));
+                sums.iter_mut().zip(a.zip(b)).for_each(|(sum, (a, b))| *sum = T::add(*sum, a, b));
             }
         }
         let mut total = T::Sum::default();

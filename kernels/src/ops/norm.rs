@@ -109,6 +109,33 @@ impl Columns {
         }
         sums
     }
+
+    /// Writes `f(position along len, column, x)` for each element of a run to output 0.
+    ///
+    /// # Safety
+    /// The run belongs to the running units.
+    #[inline(always)]
+    unsafe fn write<T: Number<Wide = f32>>(
+        &self,
+        call: &Call,
+        x: &[T],
+        run: Run,
+        f: impl Fn(usize, usize, f32) -> f32,
+    ) {
+        // A single column lies in one piece.
+        let (rows, width) = if self.inner == 1 { (1, self.len) } else { (self.len, run.width) };
+        for row in 0..rows {
+            let range = run.base + row * self.inner..run.base + row * self.inner + width;
+            // SAFETY: the caller's promise.
+            let y = unsafe { output::<T>(call, 0, range.clone()) };
+            let pairs = y.iter_mut().zip(&x[range]).enumerate();
+            if self.inner == 1 {
+                pairs.for_each(|(i, (y, &x))| *y = T::put(f(i, 0, x.get())));
+            } else {
+                pairs.for_each(|(column, (y, &x))| *y = T::put(f(row, column, x.get())));
+            }
+        }
+    }
 }
 
 /// # Safety
@@ -124,19 +151,16 @@ unsafe fn softmax<T: Number<Wide = f32>>(call: &Call, units: Range<usize>) {
             peaks.iter_mut().zip(x).for_each(|(peak, &x)| *peak = if x.get() > *peak { x.get() } else { *peak });
         }
         let sums = columns.sums(x, run, |column, x| f64::from(expf(x - peaks[column])));
-        for i in 0..columns.len {
-            let range = run.base + i * columns.inner..run.base + i * columns.inner + run.width;
-            // SAFETY: these columns belong to the unit.
-            let y = unsafe { output::<T>(call, 0, range.clone()) };
-            for (column, (y, &x)) in y.iter_mut().zip(&x[range]).enumerate() {
-                let x = x.get() - peaks[column];
-                *y = T::put(if p.log == 1 {
-                    (f64::from(x) - log(sums[column])) as f32
-                } else {
-                    (f64::from(expf(x)) / sums[column]) as f32
-                });
+        let finish = |_, column: usize, x: f32| {
+            let x = x - peaks[column];
+            if p.log == 1 {
+                (f64::from(x) - log(sums[column])) as f32
+            } else {
+                (f64::from(expf(x)) / sums[column]) as f32
             }
-        }
+        };
+        // SAFETY: these columns belong to the unit.
+        unsafe { columns.write::<T>(call, x, run, finish) };
     }
 }
 
@@ -163,20 +187,17 @@ unsafe fn norm(call: &Call, units: Range<usize>) {
                 y.iter_mut().zip(values).for_each(|(y, &value)| *y = value as f32);
             }
         }
-        for i in 0..columns.len {
-            let range = run.base + i * columns.inner..run.base + i * columns.inner + run.width;
-            // SAFETY: as above.
-            let y = unsafe { output::<f32>(call, 0, range.clone()) };
-            for (column, (y, &x)) in y.iter_mut().zip(&x[range]).enumerate() {
-                let affine = match NormAffine::from_number(p.affine) {
-                    Some(NormAffine::Inner) => run.column + column,
-                    Some(NormAffine::Outer) => run.outer % p.channels as usize,
-                    _ => i,
-                };
-                let normal = ((f64::from(x) - mean[column]) * factor[column]) as f32;
-                *y = normal * scale[affine] + bias.map_or(0.0, |bias| bias[affine]);
-            }
-        }
+        let affine = |i: usize, column: usize| match NormAffine::from_number(p.affine) {
+            Some(NormAffine::Inner) => run.column + column,
+            Some(NormAffine::Outer) => run.outer % p.channels as usize,
+            _ => i,
+        };
+        let finish = |i, column, x: f32| {
+            let (normal, affine) = (((f64::from(x) - mean[column]) * factor[column]) as f32, affine(i, column));
+            normal * scale[affine] + bias.map_or(0.0, |bias| bias[affine])
+        };
+        // SAFETY: as above.
+        unsafe { columns.write::<f32>(call, x, run, finish) };
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn check(draft: &Draft) -> Result<(), Refusal> {
 }
 
 /// The dimensions that are folded or that stay, the others 1; and the input's strides.
+#[inline(never)]
 fn split(p: &ReduceParams, folded: bool) -> ([u32; MAX_RANK], [u32; MAX_RANK]) {
     let (mut dims, mut strides, mut stride) = ([1; MAX_RANK], [0; MAX_RANK], 1u32);
     for axis in (0..MAX_RANK).rev() {
@@ -107,6 +108,38 @@ unsafe fn reduce<T: Pod, A: Copy>(
     });
 }
 
+/// As [`reduce`], one result at a time: for functions behind a pointer, which more loops would not make faster.
+///
+/// # Safety
+/// As [`Kernel::run`].
+unsafe fn reduce_any<T: Pod, A: Copy>(
+    call: &Call,
+    units: Range<usize>,
+    first: A,
+    step: impl Fn(A, T) -> A,
+    finish: impl Fn(A, usize) -> T,
+) {
+    let p: &ReduceParams = call.params();
+    let ((kept, strides), (folded, _)) = (split(p, false), split(p, true));
+    let (kept, folded) = (Walk::new(&kept, [&strides]), Walk::new(&folded, [&strides]));
+    let (results, elements) = (results(&units, LANES, kept.count()), folded.count());
+    let x = call.input(0).as_slice::<T>();
+    // SAFETY: a block of results belongs to its unit.
+    let y = unsafe { output::<T>(call, 0, results.clone()) };
+    let (start, [kept_step], [folded_step]) = (results.start, kept.inner(), folded.inner());
+    kept.runs(results, |at, len, [base]| {
+        for (i, y) in y[at - start..][..len].iter_mut().enumerate() {
+            let mut total = first;
+            folded.runs(0..elements, |_, len, [offset]| {
+                for j in 0..len {
+                    total = step(total, x[base + i * kept_step + offset + j * folded_step]);
+                }
+            });
+            *y = finish(total, elements);
+        }
+    });
+}
+
 /// Elements as f64.
 trait Folded: Number {
     fn real(self) -> f64;
@@ -135,15 +168,6 @@ folded! {
     i64, |v| v as i64;
 }
 
-/// The greater, NaN if either is.
-fn greater(a: f64, b: f64) -> f64 {
-    if a > b || a.is_nan() { a } else { b }
-}
-
-fn lesser(a: f64, b: f64) -> f64 {
-    if a < b || a.is_nan() { a } else { b }
-}
-
 /// A sum of exponentials as `exp(peak) * sum`.
 #[derive(Clone, Copy)]
 struct Exponentials {
@@ -154,11 +178,13 @@ struct Exponentials {
 impl Exponentials {
     const NONE: Self = Self { peak: f64::NEG_INFINITY, sum: 0.0 };
 
-    fn add(self, other: Self) -> Self {
-        let (high, low) = if other.peak > self.peak { (other, self) } else { (self, other) };
+    fn add(self, x: f64) -> Self {
+        if x > self.peak {
+            return Self { peak: x, sum: self.sum * libm::exp(self.peak - x) + 1.0 };
+        }
         // Equal peaks may be infinite, and have no difference then.
-        let factor = if high.peak == low.peak { 1.0 } else { libm::exp(low.peak - high.peak) };
-        Self { peak: high.peak, sum: high.sum + low.sum * factor }
+        let term = if x == self.peak { 1.0 } else { libm::exp(x - self.peak) };
+        Self { peak: self.peak, sum: self.sum + term }
     }
 }
 
@@ -211,21 +237,18 @@ unsafe fn half(call: &Call, units: Range<usize>) {
 /// As [`Kernel::run`].
 unsafe fn general<T: Folded>(call: &Call, units: Range<usize>, function: ReduceFn) {
     if function == ReduceFn::LogSumExp {
-        let step = |a: Exponentials, x: T| a.add(Exponentials { peak: x.real(), sum: 1.0 });
+        let step = |a: Exponentials, x: T| a.add(x.real());
         let finish = |a: Exponentials, _| T::round(a.peak + libm::log(a.sum));
         // SAFETY: the caller's promise.
-        return unsafe {
-            reduce(call, units, Fold { first: Exponentials::NONE, step, merge: Exponentials::add, finish })
-        };
+        return unsafe { reduce_any(call, units, Exponentials::NONE, step, finish) };
     }
-    let add: fn(f64, f64) -> f64 = |a, b| a + b;
-    let (first, step, merge): (_, fn(f64, f64) -> f64, _) = match function {
-        ReduceFn::Max => (f64::NEG_INFINITY, greater, greater as _),
-        ReduceFn::Min => (f64::INFINITY, lesser, lesser as _),
-        ReduceFn::Prod => (1.0, |a, x| a * x, (|a, x| a * x) as _),
-        ReduceFn::L1 => (0.0, |a, x| a + libm::fabs(x), add),
-        ReduceFn::L2 | ReduceFn::SumSquare => (0.0, |a, x| a + x * x, add),
-        _ => (0.0, add, add),
+    let (first, step): (_, fn(f64, f64) -> f64) = match function {
+        ReduceFn::Max => (f64::NEG_INFINITY, |a, x| if a > x || a.is_nan() { a } else { x }),
+        ReduceFn::Min => (f64::INFINITY, |a, x| if a < x || a.is_nan() { a } else { x }),
+        ReduceFn::Prod => (1.0, |a, x| a * x),
+        ReduceFn::L1 => (0.0, |a, x| a + libm::fabs(x)),
+        ReduceFn::L2 | ReduceFn::SumSquare => (0.0, |a, x| a + x * x),
+        _ => (0.0, |a, x| a + x),
     };
     let finish: fn(f64, f64) -> f64 = match function {
         ReduceFn::Mean => |a, n| a / n,
@@ -233,10 +256,8 @@ unsafe fn general<T: Folded>(call: &Call, units: Range<usize>, function: ReduceF
         ReduceFn::LogSum => |a, _| libm::log(a),
         _ => |a, _| a,
     };
-    let fold =
-        Fold { first, step: |a, x: T| step(a, x.real()), merge, finish: |a, n: usize| T::round(finish(a, n as f64)) };
     // SAFETY: the caller's promise.
-    unsafe { reduce(call, units, fold) };
+    unsafe { reduce_any(call, units, first, |a, x: T| step(a, x.real()), |a, n| T::round(finish(a, n as f64))) };
 }
 
 /// Reductions of integers that stay integers, which wrap.
@@ -253,14 +274,10 @@ unsafe fn integer<T: Number<Wide = i64>>(call: &Call, units: Range<usize>) {
         ReduceFn::SumSquare => (0, |a, x| a.wrapping_add(x.wrapping_mul(x))),
         _ => (0, i64::wrapping_add),
     };
-    let merge: fn(i64, i64) -> i64 = match asked(call) {
-        ReduceFn::L1 | ReduceFn::SumSquare => i64::wrapping_add,
-        _ => step,
-    };
     let mean = asked(call) == ReduceFn::Mean;
     let finish = |a: i64, n: usize| T::put(if mean { a.checked_div(n as i64).unwrap_or(0) } else { a });
     // SAFETY: the caller's promise.
-    unsafe { reduce::<T, _>(call, units, Fold { first, step: |a, x: T| step(a, x.get()), merge, finish }) };
+    unsafe { reduce_any(call, units, first, |a, x: T| step(a, x.get()), finish) };
 }
 
 /// Reductions of i32 and i64.

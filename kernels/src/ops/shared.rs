@@ -125,6 +125,7 @@ pub(super) struct Walk<const N: usize> {
 }
 
 impl<const N: usize> Walk<N> {
+    #[inline(never)]
     pub(super) fn new(dims: &[u32], strides: [&[u32]; N]) -> Self {
         let mut walk = Self { rank: 0, dims: [1; MAX_RANK], strides: [[1; N]; MAX_RANK] };
         for (axis, &dim) in dims.iter().enumerate().filter(|&(_, &dim)| dim != 1) {

@@ -115,6 +115,10 @@ const CONVOLUTIONS: &[Shape] = &[
     },
     Shape { input: [13, 13], oc: 16, kc: 4, kernel: [11, 11], stride: [4, 4], pads: [2; 4], ..PLAIN },
     Shape { input: [6, 7], oc: 7, kc: 3, kernel: [2, 2], pads: [-1, -2, -1, 0], ..PLAIN },
+    // Reductions longer than what a kernel stages at once: within a tap, of whole taps, and for a single row.
+    Shape { input: [1, 20], oc: 20, kc: 1501, ..PLAIN },
+    Shape { input: [4, 5], oc: 17, kc: 180, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape { oc: 33, kc: 4700, ..PLAIN },
 ];
 
 /// `oc` channels around the blocks of 16, rows around the vectors.

@@ -289,9 +289,9 @@ fn pad(case: &Case) -> Values {
     };
     let at = |index: Vec<usize>| {
         let mut from = 0;
-        for axis in 0..MAX_RANK {
+        for (axis, &i) in index.iter().enumerate() {
             let len = i64::from(p.in_dims[axis]);
-            from = from * len + inside(index[axis] as i64 - i64::from(p.before[axis]), len);
+            from = from * len + inside(i as i64 - i64::from(p.before[axis]), len);
         }
         x[from as usize]
     };

@@ -8,6 +8,7 @@
 //! shape known, every default filled in and every difference between operator-set versions gone.
 
 pub mod conformance;
+pub mod compensate;
 pub mod evaluate;
 pub mod import;
 pub mod ir;

@@ -1,5 +1,6 @@
 //! The whole conversion: import, passes, prune, calibrate, lower, plan, write; and what it has to say about each layer.
 
+use crate::compensate::Moments;
 use crate::evaluate::{self, Evaluator};
 use crate::import::{self, ImportError, ImportOptions};
 use crate::ir::{DType, Graph, Tensor, ValueId};
@@ -137,7 +138,8 @@ pub fn convert(model: &Model, options: &Options, progress: &mut Progress) -> Res
         notes.push("the network comes quantized: its own scales are used".into());
     }
     progress("prune", 2, 5);
-    let decisions = prune::prune(&mut graph, &prune::Options { sparsity: options.sparsity, pattern: options.pattern, precision });
+    let moments = if options.sparsity > 0.0 { moments(&graph, options, progress)? } else { HashMap::new() };
+    let decisions = prune::prune(&mut graph, &prune::Options { sparsity: options.sparsity, pattern: options.pattern, precision }, &moments);
     let mut settings = Settings { precision, activations: stored.activations, weights: stored.weights, ..Settings::default() };
     settings.blocks = decisions.iter().filter_map(|d| Some((d.node, d.block?))).collect();
     if precision == Precision::I8 && !quantized_already {
@@ -174,6 +176,31 @@ pub fn arrange(graph: &Graph, sample: &Sample) -> Result<Vec<Tensor>, String> {
         found.reshaped(&value.dims).ok_or_else(|| format!("input '{}' has shape {:?}, the array {:?}", value.name, value.dims, found.dims()))
     };
     graph.inputs.iter().map(one).collect()
+}
+
+/// Rows of a layer's input that its moments are made of, over all samples.
+const MOMENT_ROWS: usize = 8192;
+
+/// Moments of the input of every layer with weights, from the samples.
+fn moments(graph: &Graph, options: &Options, progress: &mut Progress) -> Result<HashMap<usize, Moments>, Error> {
+    let mut rows: HashMap<usize, Vec<f32>> = HashMap::new();
+    let reference = evaluate::Reference::new(graph, &options.kernels)?;
+    let each = MOMENT_ROWS.div_ceil(options.samples.len().max(1));
+    for (index, sample) in options.samples.iter().enumerate() {
+        progress("sample", index, options.samples.len());
+        let values = reference.run(&arrange(graph, sample).map_err(|reason| Error::Sample { index, reason })?)?;
+        for (node, layer) in graph.nodes.iter().enumerate().filter(|(_, n)| has_weights(n)) {
+            let x = layer.input(0).and_then(|x| values.get(&graph.value(x).name));
+            rows.entry(node).or_default().extend(x.and_then(|x| prune::input_rows(graph, node, x, each)).unwrap_or_default());
+        }
+    }
+    let count = rows.len();
+    let mut moments = HashMap::new();
+    for (done, (node, rows)) in rows.into_iter().filter(|(_, rows)| !rows.is_empty()).enumerate() {
+        progress("moments", done, count);
+        moments.extend(prune::positions(graph, node).map(|positions| (node, Moments::of(&rows, positions))));
+    }
+    Ok(moments)
 }
 
 fn calibrate(graph: &Graph, options: &Options, progress: &mut Progress) -> Result<Ranges, Error> {

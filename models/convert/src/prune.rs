@@ -5,11 +5,16 @@
 //! go, until the wanted share is gone; every block of channels keeps as many as its neighbours, so that the work of
 //! threads and tiles stays even (SparseByteNN, section 3.1; the norm is that of magnitude pruning, Han et al. 2015).
 //!
+//! Where samples of the network's input are given, the choice is by what a unit's loss costs the layer's output, and the
+//! weights that stay are corrected for it ([`crate::compensate`]).
+//!
 //! A larger block is faster, since a loaded activation serves more channels; a smaller one loses less. `auto` measures
 //! what each would lose and takes the largest block that loses little more than the smallest.
 
+use crate::compensate::{Mat, Moments, prune_block};
 use crate::ir::{Graph, Node, Op, Tensor, ValueId};
 use crate::settings::Precision;
+use std::collections::HashMap;
 
 /// Output channels of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +56,8 @@ pub struct Decision {
 const LARGER_BLOCK_WORTH: f64 = 1.25;
 /// Layers with fewer weights than this gain less than their index and their loops cost.
 const LEAST_WEIGHTS: usize = 2048;
+/// Layers with more positions are pruned by magnitude: their moments would be a matrix of this size squared.
+const MOST_POSITIONS: usize = 1152;
 /// A layer that came with at least this share of zero units is stored sparse.
 const LEAST_FOUND: f32 = 0.2;
 
@@ -87,14 +94,15 @@ pub fn has_weights(node: &Node) -> bool {
     matches!(node.op, Op::Conv(_) | Op::ConvTranspose { .. } | Op::Gemm { .. } | Op::MatMul)
 }
 
-/// Decides for every layer with weights, and zeroes what is dropped.
-pub fn prune(graph: &mut Graph, options: &Options) -> Vec<Decision> {
+/// Decides for every layer with weights, and zeroes what is dropped; where `moments` has those of a layer's input, the
+/// weights that stay are corrected.
+pub fn prune(graph: &mut Graph, options: &Options, moments: &HashMap<usize, Moments>) -> Vec<Decision> {
     let layers: Vec<usize> = (0..graph.nodes.len()).filter(|&i| has_weights(&graph.nodes[i])).collect();
     let first = layers.first().copied();
-    layers.iter().map(|&node| layer(graph, node, first == Some(node), options)).collect()
+    layers.iter().map(|&node| layer(graph, node, first == Some(node), options, moments.get(&node))).collect()
 }
 
-fn layer(graph: &mut Graph, node: usize, first: bool, options: &Options) -> Decision {
+fn layer(graph: &mut Graph, node: usize, first: bool, options: &Options, moments: Option<&Moments>) -> Decision {
     let dense = |reason: String| Decision { node, block: None, dropped: 0.0, energy: 1.0, reason };
     let matrix = match matrix(graph, &graph.nodes[node]) {
         Ok(matrix) => matrix,
@@ -145,9 +153,18 @@ fn layer(graph: &mut Graph, node: usize, first: bool, options: &Options) -> Deci
     if share == 0.0 {
         return dense("too few positions to drop one".into());
     }
+    let how = if moments.is_some() { ", the others corrected on the samples" } else { "" };
+    let corrected = moments.and_then(|moments| correct(graph, node, &matrix, &weights, (block, step), options.sparsity, moments));
+    let (dropped, energy, weights) = match corrected {
+        Some((dropped, energy, weights, bias)) => {
+            set_bias(graph, node, &bias);
+            (dropped, energy, weights)
+        }
+        None => (dropped, energy, weights),
+    };
     apply(graph, node, &matrix, weights, (block, step), &dropped);
     let lost = if why.is_empty() { String::new() } else { format!(" (energy lost by block size {why})") };
-    let reason = format!("blocks of {block} channels by {step} position{}{lost}", if step == 1 { "" } else { "s" });
+    let reason = format!("blocks of {block} channels by {step} position{}{how}{lost}", if step == 1 { "" } else { "s" });
     Decision { node, block: Some(block), dropped: share, energy: energy as f32, reason }
 }
 
@@ -214,6 +231,100 @@ fn select(m: &Matrix, weights: &[f32], block: usize, step: usize, sparsity: f32)
     (dropped, if all > 0.0 { 1.0 - lost / all } else { 1.0 })
 }
 
+/// Units to drop, share of the output's energy kept, corrected weights and bias.
+type Corrected = (Vec<bool>, f64, Vec<f32>, Vec<f32>);
+
+/// Chooses and corrects block by block on the moments of the layer's input.
+fn correct(graph: &Graph, node: usize, m: &Matrix, weights: &[f32], (block, step): (usize, usize), sparsity: f32, moments: &Moments) -> Option<Corrected> {
+    let positions = m.taps * m.kc;
+    if m.groups != 1 || moments.positions() != positions {
+        return None;
+    }
+    let mut bias = bias(graph, node, m.oc)?;
+    let per_tap = m.kc.div_ceil(step);
+    let unit_of: Vec<usize> = (0..positions).map(|p| p / m.kc * per_tap + p % m.kc / step).collect();
+    let units = m.taps * per_tap;
+    let count = ((units as f32 * sparsity).round() as usize).min(units.saturating_sub(1));
+    let mut corrected = weights.to_vec();
+    let (mut dropped, mut lost, mut blocks) = (Vec::new(), 0.0, 0);
+    for first in (0..m.oc).step_by(block) {
+        let channels = block.min(m.oc - first);
+        let at = |p: usize, c: usize| (m.at)(m, 0, first + c, p / m.kc, p % m.kc);
+        let old = Mat::from_fn(positions + 1, channels, |p, c| f64::from(if p < positions { weights[at(p, c)] } else { bias[first + c] }));
+        let new = prune_block(moments, &old, &unit_of, units, count)?;
+        for c in 0..channels {
+            for p in 0..positions {
+                corrected[at(p, c)] = new.weights[(p, c)] as f32;
+            }
+            bias[first + c] = new.weights[(positions, c)] as f32;
+        }
+        dropped.extend(new.dropped);
+        lost += new.lost;
+        blocks += 1;
+    }
+    Some((dropped, 1.0 - lost / f64::from(blocks), corrected, bias))
+}
+
+/// A layer's bias, zeros if it has none; `None` if it is no constant of one number per channel.
+fn bias(graph: &Graph, node: usize, channels: usize) -> Option<Vec<f32>> {
+    if matches!(graph.nodes[node].op, Op::Gemm { alpha, beta, .. } if alpha != 1.0 || beta != 1.0) {
+        return None;
+    }
+    match graph.nodes[node].input(2) {
+        None => Some(vec![0.0; channels]),
+        Some(id) => Some(graph.constant(id)?.elements::<f32>()?.into_owned()).filter(|b| b.len() == channels),
+    }
+}
+
+fn set_bias(graph: &mut Graph, node: usize, bias: &[f32]) {
+    let name = free_name(graph, &format!("{}_corrected_bias", graph.nodes[node].name));
+    let id = graph.add_const(name, Tensor::from_slice(&[bias.len()], bias).expect("one number per channel"));
+    graph.nodes[node].inputs.resize(3, None);
+    graph.nodes[node].inputs[2] = Some(id);
+}
+
+fn free_name(graph: &Graph, base: &str) -> String {
+    (0..).map(|i| if i == 0 { base.to_owned() } else { format!("{base}_{i}") }).find(|n| graph.values.iter().all(|v| v.name != *n)).expect("a free name")
+}
+
+/// Positions of a layer's reduction axis.
+pub fn positions(graph: &Graph, node: usize) -> Option<usize> {
+    matrix(graph, &graph.nodes[node]).ok().map(|m| m.taps * m.kc)
+}
+
+/// Rows of a layer's input, `[tap][channel]` each, at up to `most` output pixels; `None` for layers without such.
+pub fn input_rows(graph: &Graph, node: usize, x: &Tensor, most: usize) -> Option<Vec<f32>> {
+    let m = matrix(graph, &graph.nodes[node]).ok().filter(|m| m.groups == 1 && m.taps * m.kc <= MOST_POSITIONS)?;
+    let elements = x.elements::<f32>()?;
+    let Op::Conv(conv) = &graph.nodes[node].op else {
+        let rows = elements.len() / m.kc;
+        let step = rows.div_ceil(most).max(1);
+        let last = x.dims().last() == Some(&m.kc) && !matches!(graph.nodes[node].op, Op::Gemm { trans_a: true, .. });
+        return last.then(|| elements.chunks_exact(m.kc).step_by(step).flatten().copied().collect());
+    };
+    // A 1-D convolution is a 2-D one of height 1.
+    let one = |axis: usize| conv.window.len().checked_sub(axis + 1).map(|i| (conv.window[i], x.dims()[2 + i]));
+    let (width, in_w) = one(0)?;
+    let height = one(1);
+    let y = &graph.value(graph.nodes[node].output(0)?).dims;
+    let (out_w, in_h) = (*y.last()?, height.map_or(1, |(_, h)| h));
+    let out_h = if height.is_some() { y[2] } else { 1 };
+    let pixels = y[0] * out_h * out_w;
+    let mut rows = Vec::new();
+    for pixel in (0..pixels).step_by(pixels.div_ceil(most).max(1)) {
+        let (n, oy, ox) = (pixel / (out_h * out_w), pixel / out_w % out_h, pixel % out_w);
+        for tap in 0..m.taps {
+            let (ky, kx) = (tap / width.kernel, tap % width.kernel);
+            let iy = height.map_or(0, |(h, _)| (oy * h.stride + ky * h.dilation) as isize - h.pad_begin as isize);
+            let ix = (ox * width.stride + kx * width.dilation) as isize - width.pad_begin as isize;
+            let inside = (iy as usize) < in_h && (ix as usize) < in_w;
+            let at = |k: usize| ((n * m.kc + k) * in_h + iy as usize) * in_w + ix as usize;
+            rows.extend((0..m.kc).map(|k| if inside { elements[at(k)] } else { 0.0 }));
+        }
+    }
+    Some(rows)
+}
+
 /// Zeroes the dropped units in a new constant and gives it to the node.
 fn apply(graph: &mut Graph, node: usize, m: &Matrix, mut weights: Vec<f32>, (block, step): (usize, usize), dropped: &[bool]) {
     let units = m.kc.div_ceil(step);
@@ -231,9 +342,7 @@ fn apply(graph: &mut Graph, node: usize, m: &Matrix, mut weights: Vec<f32>, (blo
     }
     let dims = graph.value(m.weights).dims.clone();
     let tensor = Tensor::from_slice(&dims, &weights).expect("as many weights as before");
-    let name = format!("{}_pruned", graph.value(m.weights).name);
-    // Weights that two layers share may be pruned differently: each gets its own.
-    let name = (0..).map(|i| if i == 0 { name.clone() } else { format!("{name}_{i}") }).find(|n| graph.values.iter().all(|v| v.name != *n)).expect("a free name");
+    let name = free_name(graph, &format!("{}_pruned", graph.value(m.weights).name));
     let id = graph.add_const(name, tensor);
     graph.nodes[node].inputs[1] = Some(id);
 }

@@ -44,6 +44,22 @@ pub(super) struct Arithmetic {
     pub tail: Tail,
 }
 
+impl Arithmetic {
+    /// The layer's bias and the tail's.
+    fn whole_bias(&self) -> Vec<f64> {
+        let tail = self.tail.bias.iter().flatten().copied().chain(std::iter::repeat(0.0));
+        self.bias.iter().zip(tail).map(|(a, b)| a + b).collect()
+    }
+}
+
+/// Scales of the weights of each channel. A bias counts in products of scales and must fit its 32 bits: a channel whose
+/// input or weights are next to nothing beside its bias gets coarser weights.
+fn scales_that_hold(weights: &[f32], bias: &[f64], x_scale: f32) -> Vec<f32> {
+    const LIMIT: f64 = (1 << 30) as f64;
+    let scales = pack::scales(weights, weights.len() / bias.len().max(1));
+    scales.iter().zip(bias).map(|(&scale, b)| scale.max((b.abs() / (f64::from(x_scale) * LIMIT)) as f32)).collect()
+}
+
 /// One operator of a layer: a whole convolution, or one phase of a transposed one.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
@@ -183,13 +199,15 @@ impl Lowerer<'_> {
         if codes.is_none() && self.settings.precision == Precision::I8 {
             self.note("runs in f32: its input has no scale");
         }
-        let scales = match self.settings.weights.get(&w) {
-            _ if codes.is_none() => Vec::new(),
-            Some(scales) if scales.len() == bias.len() => scales.clone(),
-            _ => pack::scales(weights, weights.len() / bias.len().max(1)),
-        };
         let tail = self.tail(first, Abilities { channel_axis, int8: codes.is_some() });
-        Ok(Arithmetic { x: codes, scales, bias, tail })
+        let mut arithmetic = Arithmetic { x: codes, scales: Vec::new(), bias, tail };
+        if let Some(x) = codes {
+            arithmetic.scales = match self.settings.weights.get(&w) {
+                Some(scales) if scales.len() == arithmetic.bias.len() => scales.clone(),
+                _ => scales_that_hold(weights, &arithmetic.whole_bias(), x.scale),
+            };
+        }
+        Ok(arithmetic)
     }
 
     /// Type of a layer's result.
@@ -309,8 +327,7 @@ impl Lowerer<'_> {
         let oc = job.shape.oc;
         let slopes =
             (!arithmetic.tail.slopes.is_empty()).then(|| self.channel_vector(DType::F32, &arithmetic.tail.slopes, oc));
-        let tail_bias = arithmetic.tail.bias.iter().flatten().copied().chain(std::iter::repeat(0.0));
-        let bias: Vec<f64> = arithmetic.bias.iter().zip(tail_bias).map(|(a, b)| a + b).collect();
+        let bias = arithmetic.whole_bias();
         let Some(x) = arithmetic.x else {
             let bias: Vec<f32> = bias.iter().map(|&b| b as f32).collect();
             let bias = self.channel_vector(DType::F32, &bias, oc);
@@ -322,7 +339,8 @@ impl Lowerer<'_> {
             .map(|m| codes[m * per_channel..(m + 1) * per_channel].iter().map(|&w| i64::from(w)).sum::<i64>());
         let folded = bias.iter().zip(&arithmetic.scales).zip(sums).map(|((b, sw), sum)| {
             let units = (b / (f64::from(x.scale) * f64::from(*sw))).round_ties_even();
-            (units - (i64::from(x.zero) * sum) as f64) as i32
+            // Kernels wrap, so only the whole sum must fit.
+            (units as i64 - i64::from(x.zero) * sum) as i32
         });
         let folded: Vec<i32> = folded.collect();
         let y_scale =

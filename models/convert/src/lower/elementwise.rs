@@ -355,7 +355,6 @@ impl Lowerer<'_> {
             lo: limit(limits.lo),
             hi: limit(limits.hi),
         };
-        self.layer().precision = DType::I8;
         self.emit(Op::QBinary, &params, &[Some(views[0].tensor), Some(views[1].tensor)], &[Some(out.tensor)]);
         Ok(())
     }
@@ -372,7 +371,6 @@ impl Lowerer<'_> {
         let codes: Vec<i8> = reals[0].to_f64().iter().map(|&real| code(to, real)).collect();
         let (view, format) = self.want_any(x, DType::I8)?;
         let out = self.output(y, format, DType::I8);
-        self.layer().precision = DType::I8;
         self.emit_lut(&codes, self.count(x), view.tensor, out.tensor);
         Ok(())
     }

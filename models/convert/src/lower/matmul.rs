@@ -104,7 +104,6 @@ impl Lowerer<'_> {
             lo: (-128 - qy.zero) as f32,
             hi: (127 - qy.zero) as f32,
         };
-        self.layer().precision = DType::I8;
         self.emit(Op::Requantize, &params, &[Some(sums), Some(factor)], &[Some(out.tensor)]);
         Ok(())
     }

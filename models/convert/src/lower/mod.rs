@@ -93,7 +93,7 @@ pub struct Layer {
     pub kept: f64,
     /// Bytes of weights, index, scales and bias.
     pub bytes: usize,
-    /// Type in which it computes.
+    /// Type of its weights, or of its result if it has none.
     pub precision: DType,
     /// Why it is not int8 or not sparse though that was wanted, or what it had to convert; else empty.
     pub note: String,
@@ -205,11 +205,16 @@ impl<'a> Lowerer<'a> {
             });
             let before = self.program.instructions.len();
             self.node(&node)?;
-            if self.settings.keep_all {
-                node.outputs.iter().flatten().try_for_each(|&y| self.keep(y))?;
+            if let Some(result) = self.program.instructions[before..].last().and_then(|last| last.outputs[0])
+                && self.layer().shape.is_none()
+            {
+                self.layer().precision = self.program.tensor(result).dtype;
             }
             if self.program.instructions.len() == before {
                 self.layers.pop();
+            }
+            if self.settings.keep_all {
+                node.outputs.iter().flatten().try_for_each(|&y| self.keep(y))?;
             }
         }
         Ok(())
@@ -292,12 +297,12 @@ impl<'a> Lowerer<'a> {
         Ok(())
     }
 
-    /// Whether a tensor holds all of a value and nothing else, and its dimensions may become the value's.
+    /// Whether a tensor holds all of a value and nothing else, and may take the value's name and dimensions.
     fn may_carry(&self, tensor: TensorId, id: ValueId) -> bool {
-        let tensor = self.program.tensor(tensor);
-        let same = tensor.dims.iter().map(|&d| d as usize).eq(self.dims(id).iter().copied());
-        let renamed = !self.settings.keep_all && tensor.dims.iter().product::<u32>() == self.count(id);
-        tensor.place == Place::Arena && (same || renamed)
+        let (tensor, value) = (self.program.tensor(tensor), self.graph.value(id));
+        let same = tensor.dims.iter().map(|&d| d as usize).eq(value.dims.iter().copied());
+        let free = if self.settings.keep_all { same && tensor.name == value.name } else { true };
+        tensor.place == Place::Arena && tensor.dims.iter().product::<u32>() == self.count(id) && free
     }
 
     /// Gives a value plain memory under its name that nothing else will be written to.

@@ -136,7 +136,6 @@ impl Lowerer<'_> {
 
     /// Notes that an operator computes in f32 though its operand is stored otherwise.
     fn f32_only(&mut self, x: ValueId) {
-        self.layer().precision = DType::F32;
         let operator = self.nodes[self.at].onnx_op.clone();
         if self.home(x) != DType::F32 {
             self.note(format!("runs in f32: no f16 kernel for {operator}"));

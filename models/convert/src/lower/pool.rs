@@ -55,7 +55,6 @@ impl Lowerer<'_> {
             let from = if function == PoolFn::Max { to } else { from };
             (params.x_zero, params.y_zero) = (from.zero, to.zero);
             params.scale = (f64::from(from.scale) / f64::from(to.scale)) as f32;
-            self.layer().precision = DType::I8;
         }
         self.emit(Op::Pool, &params, &[Some(view.tensor)], &[Some(out.tensor), indices]);
         Ok(())

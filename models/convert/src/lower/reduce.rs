@@ -140,7 +140,6 @@ impl Lowerer<'_> {
             let over = f64::from(qx.scale) / f64::from(qy.scale);
             params.scale = if kind == ReduceKind::Mean { over / count as f64 } else { over } as f32;
             (params.x_zero, params.y_zero) = (qx.zero, qy.zero);
-            self.layer().precision = DType::I8;
         }
         self.emit(Op::Reduce, &params, &[Some(view.tensor)], &[Some(out.tensor)]);
         Ok(())

@@ -6,6 +6,7 @@
 //!
 //! Source: ONNX's reference implementation of Resize (onnx/reference/ops/op_resize.py), whose positions are followed.
 
+use super::pack::code;
 use super::reduce::Along;
 use super::view::{CopyAxis, Format, View, element_bits};
 use super::{Lowerer, Result};
@@ -144,9 +145,6 @@ impl Lowerer<'_> {
         let mut tables: Vec<Table> = (0..from.len()).map(|axis| table(resize, axis, from[axis], to[axis])).collect();
         tables.retain(|table| !table.is_identity(from[table.axis]));
         let (view, format, dtype) = self.carried_dense(x, y)?;
-        if dtype == DType::I8 && self.dtype(x) == DType::F32 {
-            self.layer().precision = DType::I8;
-        }
         if tables.is_empty() {
             self.add_view(y, dtype, view);
             return Ok(());
@@ -178,13 +176,17 @@ impl Lowerer<'_> {
             self.resample(table, along, nearest, (tensor, made));
             tensor = made;
         }
+        let bits = match self.quantization(y).filter(|_| dtype == DType::I8) {
+            Some(q) => u64::from(code(q, f64::from(resize.extrapolation_value)) as u8),
+            None => element_bits(dtype, f64::from(resize.extrapolation_value)),
+        };
         while let Some(table) = masks.pop() {
             let made = if masks.is_empty() {
                 self.output(y, format, dtype).tensor
             } else {
                 self.temporary(dtype, &format.physical(&dims))
             };
-            self.extrapolate(table, (format, &dims, dtype), resize.extrapolation_value, (tensor, made))?;
+            self.extrapolate(table, (format, &dims), (dtype, bits), (tensor, made));
             tensor = made;
         }
         Ok(())
@@ -234,24 +236,19 @@ impl Lowerer<'_> {
     fn extrapolate(
         &mut self,
         table: &Table,
-        (format, dims, dtype): (Format, &[usize], DType),
-        value: f32,
+        (format, dims): (Format, &[usize]),
+        (dtype, bits): (DType, u64),
         (x, y): (TensorId, TensorId),
-    ) -> Result {
-        if dtype == DType::I8 {
-            return Err(self.unsupported("it extrapolates codes", "leave this layer in f32"));
-        }
+    ) {
         let mask: Vec<u8> = table.outside.iter().map(|&outside| u8::from(outside)).collect();
         let mask = self.program.constant(DType::Bool, &[mask.len()], &mask);
-        let bits = element_bits(dtype, f64::from(value)).to_le_bytes();
-        let value = self.program.constant(dtype, &[], &bits[..dtype.size()]);
+        let value = self.program.constant(dtype, &[], &bits.to_le_bytes()[..dtype.size()]);
         let along = Along::new(format, dims, table.axis);
         let mut params = WhereParams { dims: [1; MAX_RANK], ..Default::default() };
         params.dims[..3].copy_from_slice(&[along.outer, along.len, along.inner]);
         params.condition[1] = 1;
         params.b[..3].copy_from_slice(&[along.len * along.inner, along.inner, 1]);
         self.emit(Op::Where, &params, &[Some(mask), Some(value), Some(x)], &[Some(y)]);
-        Ok(())
     }
 }
 

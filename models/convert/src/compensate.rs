@@ -1,0 +1,155 @@
+//! What pruning takes away, the weights that stay make up for, as far as they can.
+//!
+//! With samples of a layer's input, its rows X (one an output pixel, with a column of ones for the bias), dropping
+//! positions is a least-squares problem: all channels of a block keep the same positions S, so `min |X W - X_S V|` has
+//! one matrix for the whole block, `V = (X_S' X_S)^-1 X_S' X W`. Which units go is decided by what their loss would cost
+//! after that correction: `w' (H^-1)^-1 w` with H = X'X (Optimal Brain Surgeon, Hassibi and Stork 1993; for blocks: Frantar
+//! and Alistarh, "Optimal Brain Compression", 2022, section 4), in a few rounds, since every loss changes the others' cost.
+
+use nalgebra::{Cholesky, DMatrix};
+
+/// A dense matrix.
+pub type Mat = DMatrix<f64>;
+
+/// Added to H's diagonal, relative to its mean: samples do not span every direction.
+const DAMPING: f64 = 1e-3;
+/// Rounds in which a block loses its units.
+const ROUNDS: usize = 4;
+
+/// Second moments of a layer's input.
+#[derive(Clone, Debug)]
+pub struct Moments {
+    /// `X' X` of `[positions + 1]` columns, the last of ones.
+    gram: Mat,
+}
+
+impl Moments {
+    /// From rows of `positions` elements each, one after another.
+    pub fn of(rows: &[f32], positions: usize) -> Self {
+        let count = rows.len() / positions.max(1);
+        let x = Mat::from_fn(count, positions + 1, |r, c| if c < positions { f64::from(rows[r * positions + c]) } else { 1.0 });
+        let mut gram = x.transpose() * &x;
+        let mean = (0..positions).map(|i| gram[(i, i)]).sum::<f64>() / positions.max(1) as f64;
+        for i in 0..=positions {
+            gram[(i, i)] += DAMPING * mean.max(1e-12);
+        }
+        Self { gram }
+    }
+
+    /// Number of positions.
+    pub fn positions(&self) -> usize {
+        self.gram.nrows() - 1
+    }
+}
+
+/// A block of output channels that keeps or drops positions together.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// `[positions + 1][channels]`: weights, and in the last row the bias.
+    pub weights: Mat,
+    /// Which units are dropped.
+    pub dropped: Vec<bool>,
+    /// Share of the output's energy that is lost.
+    pub lost: f64,
+}
+
+/// Drops `count` of the units of a block and corrects the weights that stay. `unit_of` gives each position's unit.
+/// `None` if the moments are not those of a regular problem.
+pub fn prune_block(moments: &Moments, weights: &Mat, unit_of: &[usize], units: usize, count: usize) -> Option<Block> {
+    let all = &moments.gram;
+    let mut dropped = vec![false; units];
+    let mut gone = 0;
+    let mut kept: Vec<usize> = (0..weights.nrows()).collect();
+    let mut solution = weights.clone();
+    for round in 0..ROUNDS {
+        let until = count * (round + 1) / ROUNDS;
+        if until == gone {
+            continue;
+        }
+        let inverse = Cholesky::new(sub(all, &kept, &kept))?.inverse();
+        let costs = costs(&inverse, &solution, &kept, unit_of, units)?;
+        let mut order: Vec<usize> = (0..units).filter(|&u| !dropped[u]).collect();
+        order.sort_by(|&a, &b| costs[a].total_cmp(&costs[b]));
+        for &unit in &order[..until - gone] {
+            dropped[unit] = true;
+        }
+        gone = until;
+        kept = (0..weights.nrows()).filter(|&p| unit_of.get(p).is_none_or(|&u| !dropped[u])).collect();
+        let every: Vec<usize> = (0..weights.nrows()).collect();
+        let target = sub(all, &kept, &every) * weights;
+        solution = Cholesky::new(sub(all, &kept, &kept))?.solve(&target);
+    }
+    let mut corrected = Mat::zeros(weights.nrows(), weights.ncols());
+    for (row, &position) in kept.iter().enumerate() {
+        for channel in 0..weights.ncols() {
+            corrected[(position, channel)] = solution[(row, channel)];
+        }
+    }
+    let difference = &corrected - weights;
+    let energy = |w: &Mat| (w.transpose() * (all * w)).trace();
+    let lost = energy(&difference) / energy(weights).max(f64::MIN_POSITIVE);
+    Some(Block { weights: corrected, dropped, lost })
+}
+
+/// What the loss of each unit would cost.
+fn costs(inverse: &Mat, solution: &Mat, kept: &[usize], unit_of: &[usize], units: usize) -> Option<Vec<f64>> {
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); units];
+    for (row, &position) in kept.iter().enumerate() {
+        if let Some(&unit) = unit_of.get(position) {
+            members[unit].push(row);
+        }
+    }
+    let cost = |rows: &Vec<usize>| {
+        if rows.is_empty() {
+            return Some(f64::INFINITY);
+        }
+        let w = Mat::from_fn(rows.len(), solution.ncols(), |r, c| solution[(rows[r], c)]);
+        let metric = Cholesky::new(sub(inverse, rows, rows))?;
+        Some(w.dot(&metric.solve(&w)))
+    };
+    members.iter().map(cost).collect()
+}
+
+fn sub(matrix: &Mat, rows: &[usize], columns: &[usize]) -> Mat {
+    Mat::from_fn(rows.len(), columns.len(), |r, c| matrix[(rows[r], columns[c])])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Inputs of which position 3 repeats position 0: one of them can go for nothing.
+    fn moments() -> Moments {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        let rows: Vec<f32> = (0..200)
+            .flat_map(|_| {
+                let [a, b, c] = [next(), next(), next()];
+                [a, b, c, a]
+            })
+            .collect();
+        Moments::of(&rows, 4)
+    }
+
+    #[test]
+    fn a_position_that_repeats_another_goes_and_is_made_up_for() {
+        let weights = Mat::from_fn(5, 2, |r, c| if r == 4 { 0.1 } else { 1.0 + r as f64 * 0.1 + c as f64 });
+        let block = prune_block(&moments(), &weights, &[0, 1, 2, 3], 4, 1).unwrap();
+        assert_eq!(block.dropped.iter().filter(|&&d| d).count(), 1);
+        assert!(block.dropped[0] || block.dropped[3], "{:?}", block.dropped);
+        assert!(block.lost < 1e-3, "{}", block.lost);
+        let stays = if block.dropped[0] { 3 } else { 0 };
+        assert!((block.weights[(stays, 0)] - (weights[(0, 0)] + weights[(3, 0)])).abs() < 0.02);
+    }
+
+    #[test]
+    fn nothing_dropped_changes_nothing() {
+        let weights = Mat::from_fn(5, 1, |r, _| r as f64);
+        let block = prune_block(&moments(), &weights, &[0, 0, 1, 1], 2, 0).unwrap();
+        assert_eq!(block.weights, weights);
+        assert_eq!(block.lost, 0.0);
+    }
+}
