@@ -24,6 +24,8 @@ fn main() {
         .try_compile("sparrow_sve");
     match compiled {
         Ok(()) => println!("cargo:rustc-cfg=sparrow_sve"),
-        Err(error) => println!("cargo:warning=built without SVE kernels: no working C compiler for the target ({error}); set CC_<target>"),
+        Err(error) => println!(
+            "cargo:warning=built without SVE kernels: no working C compiler for the target ({error}); set CC_<target>"
+        ),
     }
 }

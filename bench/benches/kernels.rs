@@ -1,6 +1,8 @@
 //! Throughput of every convolution kernel of this machine's catalogues, by name: `cargo bench -p sparrow-bench -- i8_b16`.
 //! Elements are multiply-adds, dropped ones included, so that dense and sparse kernels compare directly.
 
+#![allow(missing_docs)] // of what criterion's macros make
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sparrow_bench::{Kind, Layer, Packed, Precision, catalogues};
 use sparrow_kernels::{CATALOGUE, DType, Kernel};

@@ -20,14 +20,22 @@ fn read<R: Read>(npy: NpyFile<R>) -> Result<Tensor, String> {
     }
     let tensor = match (kind.type_char(), kind.size_field()) {
         (TypeChar::Float, 4) => Tensor::from_slice(&dims, &elements!(f32)?),
-        (TypeChar::Float, 8) => Tensor::from_slice(&dims, &elements!(f64)?.into_iter().map(|x| x as f32).collect::<Vec<_>>()),
+        (TypeChar::Float, 8) => {
+            Tensor::from_slice(&dims, &elements!(f64)?.into_iter().map(|x| x as f32).collect::<Vec<_>>())
+        }
         (TypeChar::Float, 2) => Tensor::from_slice(&dims, &elements!(half::f16)?),
         (TypeChar::Int, 1) => Tensor::from_slice(&dims, &elements!(i8)?),
         (TypeChar::Uint, 1) => Tensor::from_slice(&dims, &elements!(u8)?),
         (TypeChar::Int, 4) => Tensor::from_slice(&dims, &elements!(i32)?),
         (TypeChar::Int, 8) => Tensor::from_slice(&dims, &elements!(i64)?),
-        (TypeChar::Bool, _) => Tensor::new(DType::Bool, &dims, elements!(bool)?.into_iter().map(u8::from).collect::<Vec<_>>()),
-        _ => return Err(format!("holds elements of type {kind}; save it as float32, float16, int8, uint8, int32, int64 or bool")),
+        (TypeChar::Bool, _) => {
+            Tensor::new(DType::Bool, &dims, elements!(bool)?.into_iter().map(u8::from).collect::<Vec<_>>())
+        }
+        _ => {
+            return Err(format!(
+                "holds elements of type {kind}; save it as float32, float16, int8, uint8, int32, int64 or bool"
+            ));
+        }
     };
     let tensor = tensor.ok_or("is shorter than its header says")?;
     if rows { Ok(tensor) } else { Ok(from_columns(&tensor)) }
@@ -61,7 +69,10 @@ pub fn read_npz(path: &Path) -> Outcome<BTreeMap<String, Tensor>> {
     let names: Vec<String> = archive.array_names().map(str::to_owned).collect();
     let mut arrays = BTreeMap::new();
     for name in names {
-        let npy = archive.by_name(&name).map_err(at(path))?.ok_or_else(|| Failure(format!("{}: array '{name}' cannot be found", path.display())))?;
+        let npy = archive
+            .by_name(&name)
+            .map_err(at(path))?
+            .ok_or_else(|| Failure(format!("{}: array '{name}' cannot be found", path.display())))?;
         let tensor = read(npy).map_err(|e| Failure(format!("{}: array '{name}' {e}", path.display())))?;
         arrays.insert(name, tensor);
     }
@@ -112,7 +123,8 @@ pub fn read_samples(path: &Path) -> Outcome<Vec<BTreeMap<String, Tensor>>> {
     if !path.is_dir() {
         return split(&read_npz(path)?, path);
     }
-    let mut files: Vec<_> = std::fs::read_dir(path).map_err(at(path))?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(path).map_err(at(path))?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort();
     let mut samples = Vec::new();
     for file in files {
@@ -151,7 +163,12 @@ mod tests {
             let bytes: Vec<u8> = (0..6 * dtype.size()).map(|i| u8::from(i % 3 == 0)).collect();
             write_npy(&path, dtype, &[2, 3], &bytes).unwrap();
             let back = read_npy(&path).unwrap();
-            assert_eq!((back.dtype(), back.dims(), back.bytes()), (dtype, &[2usize, 3][..], &bytes[..]), "{}", dtype.name());
+            assert_eq!(
+                (back.dtype(), back.dims(), back.bytes()),
+                (dtype, &[2usize, 3][..], &bytes[..]),
+                "{}",
+                dtype.name()
+            );
         }
     }
 

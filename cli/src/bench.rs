@@ -41,7 +41,8 @@ impl Latency {
     /// memory.
     pub fn measure(session: &mut Session, warmup: usize, runs: usize) -> Outcome<Self> {
         let inputs = session.inputs().len();
-        let saved: Vec<Vec<u8>> = (0..inputs).map(|i| Ok(session.input_bytes_mut(i)?.to_vec())).collect::<Outcome<_>>()?;
+        let saved: Vec<Vec<u8>> =
+            (0..inputs).map(|i| Ok(session.input_bytes_mut(i)?.to_vec())).collect::<Outcome<_>>()?;
         let mut times = Vec::with_capacity(runs);
         for run in 0..warmup + runs {
             for (i, bytes) in saved.iter().enumerate() {
@@ -92,7 +93,8 @@ fn features(without: &[String]) -> Outcome<Features> {
         match Features::by_name(name) {
             Some(feature) => features = features.without(feature),
             None => {
-                let names: Vec<_> = Features::NAMES.iter().filter(|(_, f)| sparrow::detect().contains(*f)).map(|(n, _)| *n).collect();
+                let names: Vec<_> =
+                    Features::NAMES.iter().filter(|(_, f)| sparrow::detect().contains(*f)).map(|(n, _)| *n).collect();
                 return fail(format!("--without {name}: there is no such feature; this CPU has {}", names.join(", ")));
             }
         }
@@ -137,11 +139,22 @@ pub fn run(args: &Args) -> Outcome {
         args.threads,
         if args.threads == 1 { "" } else { "s" }
     );
-    println!("open and validate {}  file {}  arena {}", millis(open_ms), bytes(file_bytes), bytes(session.arena_size()));
+    println!(
+        "open and validate {}  file {}  arena {}",
+        millis(open_ms),
+        bytes(file_bytes),
+        bytes(session.arena_size())
+    );
     let scalar = kernels.iter().filter(|(name, _)| name.ends_with("_scalar")).map(|(_, count)| count).sum::<usize>();
-    println!("kernels: {}", kernels.iter().map(|(name, count)| format!("{name} x{count}")).collect::<Vec<_>>().join(", "));
+    println!(
+        "kernels: {}",
+        kernels.iter().map(|(name, count)| format!("{name} x{count}")).collect::<Vec<_>>().join(", ")
+    );
     if scalar > 0 {
-        println!("{scalar} of {} operators run in scalar kernels: --profile shows what they cost", session.op_kernels().len());
+        println!(
+            "{scalar} of {} operators run in scalar kernels: --profile shows what they cost",
+            session.op_kernels().len()
+        );
     }
     print_profile(&ops);
     Ok(())

@@ -63,7 +63,9 @@ impl Inputs {
                 let dims: Option<Vec<usize>> = dims.split(['x', ',']).map(|d| d.parse().ok()).collect();
                 Some((name.to_owned(), dims?))
             });
-            let Some((name, dims)) = parsed else { return fail(format!("--input-shape {text}: write it as name=1x3x224x224")) };
+            let Some((name, dims)) = parsed else {
+                return fail(format!("--input-shape {text}: write it as name=1x3x224x224"));
+            };
             options.input_shapes.insert(name, dims);
         }
         for text in &self.input_value {
@@ -116,7 +118,8 @@ pub fn run(args: &Args) -> Outcome {
         PrecisionName::Int8 => Precision::I8,
     };
     let options = Options { import, precision, sparsity: args.sparsity, pattern, samples, kernels };
-    let bar = ProgressBar::new(5).with_style(ProgressStyle::with_template("{msg:10} [{bar:30}] {pos}/{len}").expect("a template"));
+    let bar = ProgressBar::new(5)
+        .with_style(ProgressStyle::with_template("{msg:10} [{bar:30}] {pos}/{len}").expect("a template"));
     let result = convert(&model, &options, &mut |stage, done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
@@ -160,7 +163,11 @@ fn print(report: &Report, args: &Args) {
 }
 
 fn why(report: &LayerReport) -> String {
-    [report.sparsity.as_str(), report.layer.note.as_str()].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("; ")
+    [report.sparsity.as_str(), report.layer.note.as_str()]
+        .into_iter()
+        .filter(|t| !t.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 fn to_json(report: &Report) -> serde_json::Value {

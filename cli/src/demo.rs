@@ -16,7 +16,8 @@ const NETWORK: &[u8] = include_bytes!("../../models/zoo/fashion/fashion.onnx");
 const IMAGES: &[u8] = include_bytes!("../../models/zoo/fashion/test_images.npy");
 const LABELS: &[u8] = include_bytes!("../../models/zoo/fashion/test_labels.npy");
 const CALIBRATION: &[u8] = include_bytes!("../../models/zoo/fashion/calibration_images.npy");
-const CLASSES: [&str; 10] = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"];
+const CLASSES: [&str; 10] =
+    ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"];
 const SIDE: usize = 28;
 const PIXELS: usize = SIDE * SIDE;
 
@@ -24,7 +25,7 @@ const PIXELS: usize = SIDE * SIDE;
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Share of the weights the sparse network drops.
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.3)]
     pub sparsity: f32,
     /// Pictures to show.
     #[arg(long, default_value_t = 5)]
@@ -39,7 +40,7 @@ pub struct Args {
 
 impl Default for Args {
     fn default() -> Self {
-        Self { sparsity: 0.5, show: 5, keep: None, json: false }
+        Self { sparsity: 0.3, show: 5, keep: None, json: false }
     }
 }
 
@@ -64,7 +65,10 @@ struct Result {
 fn elements(npy: &'static [u8]) -> Outcome<&'static [u8]> {
     let header = npyz::NpyHeader::from_reader(npy)?;
     let count: u64 = header.shape().iter().product();
-    npy.len().checked_sub(count as usize).map(|at| &npy[at..]).ok_or_else(|| Failure("an embedded array is damaged".into()))
+    npy.len()
+        .checked_sub(count as usize)
+        .map(|at| &npy[at..])
+        .ok_or_else(|| Failure("an embedded array is damaged".into()))
 }
 
 fn pixels(image: &[u8]) -> Vec<f32> {
@@ -81,10 +85,19 @@ pub fn run(args: &Args) -> Outcome {
     let variants = [
         Variant { name: "f32".into(), file: "fashion_f32.spw", precision: Precision::F32, sparsity: 0.0 },
         Variant { name: "int8".into(), file: "fashion_int8.spw", precision: Precision::I8, sparsity: 0.0 },
-        Variant { name: sparse("int8"), file: "fashion_int8_sparse.spw", precision: Precision::I8, sparsity: args.sparsity },
+        Variant {
+            name: sparse("int8"),
+            file: "fashion_int8_sparse.spw",
+            precision: Precision::I8,
+            sparsity: args.sparsity,
+        },
     ];
     if !args.json {
-        println!("A network for Fashion-MNIST ({} of ONNX), converted and run on {} test pictures, one thread:", bytes(NETWORK.len()), labels.len());
+        println!(
+            "A network for Fashion-MNIST ({} of ONNX), converted and run on {} test pictures, one thread:",
+            bytes(NETWORK.len()),
+            labels.len()
+        );
     }
     let mut results = Vec::new();
     for variant in &variants {
@@ -99,14 +112,25 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 fn samples(images: &[u8]) -> Outcome<Vec<Sample>> {
-    let one = |image: &[u8]| Tensor::from_slice(&[1, 1, SIDE, SIDE], &pixels(image)).map(|t| Sample::from([("image".into(), t)]));
-    images.chunks_exact(PIXELS).map(|image| one(image).ok_or_else(|| Failure("an embedded picture is damaged".into()))).collect()
+    let one = |image: &[u8]| {
+        Tensor::from_slice(&[1, 1, SIDE, SIDE], &pixels(image)).map(|t| Sample::from([("image".into(), t)]))
+    };
+    images
+        .chunks_exact(PIXELS)
+        .map(|image| one(image).ok_or_else(|| Failure("an embedded picture is damaged".into())))
+        .collect()
 }
 
 fn measure(variant: &Variant, samples: &[Sample], images: &[u8], keep: Option<&Path>) -> Outcome<Result> {
     let network = onnx::Model::decode(NETWORK.to_vec(), Path::new("fashion.onnx"))?;
     let kernels = sparrow::kernels(sparrow::detect());
-    let options = Options { precision: variant.precision, sparsity: variant.sparsity, samples: samples.to_vec(), kernels, ..Options::default() };
+    let options = Options {
+        precision: variant.precision,
+        sparsity: variant.sparsity,
+        samples: samples.to_vec(),
+        kernels,
+        ..Options::default()
+    };
     let Converted { file, report } = convert(&network, &options, &mut |_, _, _| {})?;
     let model = match keep {
         None => Model::from_bytes(&file)?,
@@ -138,16 +162,21 @@ fn report(args: &Args, results: &[Result], labels: &[u8]) {
     let accuracy = |r: &Result| share(&r.classes, labels.iter().map(|&l| l as usize));
     let agreement = |r: &Result| share(&r.classes, results[0].classes.iter().copied());
     if args.json {
-        let one = |r: &Result| {
-            json!({ "name": r.name, "file_bytes": r.file_bytes, "arena_bytes": r.arena_bytes, "accuracy": accuracy(r), "agreement": agreement(r), "latency_ms": r.latency_ms })
-        };
+        let one = |r: &Result| json!({ "name": r.name, "file_bytes": r.file_bytes, "arena_bytes": r.arena_bytes, "accuracy": accuracy(r), "agreement": agreement(r), "latency_ms": r.latency_ms });
         println!("{}", json!({ "pictures": labels.len(), "networks": results.iter().map(one).collect::<Vec<_>>() }));
         return;
     }
     let mut rows = table(&["network", "file", "arena", "accuracy", "as f32", "latency"], 1);
     for r in results {
         let percent = |share: f64| format!("{:.1} %", share * 100.0);
-        rows.add_row([r.name.clone(), bytes(r.file_bytes), bytes(r.arena_bytes), percent(accuracy(r)), percent(agreement(r)), millis(r.latency_ms)]);
+        rows.add_row([
+            r.name.clone(),
+            bytes(r.file_bytes),
+            bytes(r.arena_bytes),
+            percent(accuracy(r)),
+            percent(agreement(r)),
+            millis(r.latency_ms),
+        ]);
     }
     println!("{rows}");
 }
@@ -165,7 +194,8 @@ fn show(images: &[u8], labels: &[u8], result: &Result, count: usize) {
         println!("  {}", line.join("  "));
     }
     let caption = |(&class, &label): (&usize, &u8)| {
-        let right = if class == label as usize { String::new() } else { format!(" (is: {})", CLASSES[label as usize % 10]) };
+        let right =
+            if class == label as usize { String::new() } else { format!(" (is: {})", CLASSES[label as usize % 10]) };
         format!("{:<SIDE$}", format!("{}{right}", CLASSES[class % 10]))
     };
     println!("  {}", result.classes.iter().zip(labels).take(count).map(caption).collect::<Vec<_>>().join("  "));

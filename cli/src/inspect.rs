@@ -39,14 +39,22 @@ fn weights(model: &runtime::Model, operator: &Operator) -> Option<Weights> {
     }
     let shape = WeightShape { groups, oc, taps, kc };
     let metadata = [conv_input::WEIGHTS, conv_input::BIAS, conv_input::SCALE, conv_input::INDEX, conv_input::SLOPES];
-    let bytes: usize = metadata.iter().filter_map(|&i| operator.inputs[i]).map(|id| model.tensor(id).record.size as usize).sum();
+    let bytes: usize =
+        metadata.iter().filter_map(|&i| operator.inputs[i]).map(|id| model.tensor(id).record.size as usize).sum();
     let (blocks, index_taps, units) = tensor.layout.index_shape(shape)?;
     let kept = operator.inputs[conv_input::INDEX].and_then(|id| {
         let index = Index::view(model.constant_bytes(&model.tensor(id))?, blocks, index_taps)?;
         Some(index.positions.len() as f64 / (blocks * index_taps * units).max(1) as f64)
     });
     let count = (groups * oc * taps * kc).max(1);
-    Some(Weights { name: operator.name.to_owned(), layout: tensor.layout, shape, kept: kept.unwrap_or(1.0), bytes, bits: bytes as f64 * 8.0 / count as f64 })
+    Some(Weights {
+        name: operator.name.to_owned(),
+        layout: tensor.layout,
+        shape,
+        kept: kept.unwrap_or(1.0),
+        bytes,
+        bits: bytes as f64 * 8.0 / count as f64,
+    })
 }
 
 pub fn run(args: &Args) -> Outcome {
@@ -80,7 +88,11 @@ fn tag(tag: &[u8; 4]) -> String {
 }
 
 fn to_json(model: &runtime::Model, session: Option<Session>) -> Value {
-    let sections: Vec<_> = model.sections().iter().map(|s| json!({ "tag": tag(&s.tag), "offset": s.offset, "size": s.size, "hash": format!("{:016x}", s.hash) })).collect();
+    let sections: Vec<_> = model
+        .sections()
+        .iter()
+        .map(|s| json!({ "tag": tag(&s.tag), "offset": s.offset, "size": s.size, "hash": format!("{:016x}", s.hash) }))
+        .collect();
     let tensor = |i: u32| {
         let t = model.tensor(i);
         json!({ "name": t.name, "dtype": t.dtype.name(), "layout": t.layout.name(), "dims": t.dims, "place": place(&t), "offset": t.record.offset,
@@ -103,14 +115,25 @@ fn to_json(model: &runtime::Model, session: Option<Session>) -> Value {
 }
 
 fn print(model: &runtime::Model, session: Option<Session>, args: &Args) {
-    println!("{}: format version {}, {}{}", args.model.display(), format::VERSION, bytes(model.bytes().len()), if args.check { ", every hash right" } else { "" });
+    println!(
+        "{}: format version {}, {}{}",
+        args.model.display(),
+        format::VERSION,
+        bytes(model.bytes().len()),
+        if args.check { ", every hash right" } else { "" }
+    );
     let mut sections = table(&["section", "offset", "size", "hash"], 1);
     for s in model.sections() {
         sections.add_row([tag(&s.tag), s.offset.to_string(), bytes(s.size as usize), format!("{:016x}", s.hash)]);
     }
     println!("{sections}");
     for entry in (0..model.entry_count()).filter_map(|i| model.entry(i)) {
-        println!("entry point '{}': {} operators, arena {}", entry.name, entry.ops.1 - entry.ops.0, bytes(entry.arena_size));
+        println!(
+            "entry point '{}': {} operators, arena {}",
+            entry.name,
+            entry.ops.1 - entry.ops.0,
+            bytes(entry.arena_size)
+        );
         for (role, ids) in [("input", entry.inputs), ("output", entry.outputs)] {
             for t in ids.iter().map(|&id| model.tensor(id)) {
                 println!("  {role:6} {} {} {}", t.name, t.dtype.name(), shape(t.dims));
@@ -126,7 +149,9 @@ fn print_operators(model: &runtime::Model, session: Option<Session>) {
     let mut rows = table(&["", "operator", "of", "output", "kernel here", "layout", "kept", "bytes", "bits/weight"], 6);
     let (mut all, mut count) = (0, 0);
     for (i, o) in operators(model).iter().enumerate() {
-        let output = o.outputs[0].map(|id| model.tensor(id)).map_or(String::new(), |t| format!("{} {}", t.dtype.name(), shape(t.dims)));
+        let output = o.outputs[0]
+            .map(|id| model.tensor(id))
+            .map_or(String::new(), |t| format!("{} {}", t.dtype.name(), shape(t.dims)));
         let kernel = kernels.get(i).map_or("none", |k| k.name);
         let w = weights(model, o);
         let cells = w.map_or([String::new(), String::new(), String::new(), String::new()], |w| {
@@ -136,12 +161,25 @@ fn print_operators(model: &runtime::Model, session: Option<Session>) {
             [w.layout.name().into(), format!("{:.0} %", w.kept * 100.0), bytes(w.bytes), format!("{:.2}", w.bits)]
         });
         let [layout, kept, size, bits] = cells;
-        rows.add_row([i.to_string(), o.op.name().into(), o.name.into(), output, kernel.into(), layout, kept, size, bits]);
+        rows.add_row([
+            i.to_string(),
+            o.op.name().into(),
+            o.name.into(),
+            output,
+            kernel.into(),
+            layout,
+            kept,
+            size,
+            bits,
+        ]);
     }
     println!("{rows}");
     if count > 0 {
         let file = model.bytes().len() as f64 * 8.0 / count as f64;
-        println!("{count} weights: {:.2} bits each with index, scales and bias, {file:.2} with the whole file", all as f64 * 8.0 / count as f64);
+        println!(
+            "{count} weights: {:.2} bits each with index, scales and bias, {file:.2} with the whole file",
+            all as f64 * 8.0 / count as f64
+        );
     }
 }
 
@@ -160,7 +198,10 @@ fn print_arena(model: &runtime::Model) {
         op.inputs.iter().chain(&op.outputs).flatten().for_each(|&id| touch(id, at));
     }
     entry.outputs.iter().for_each(|&id| touch(id, ops.len().saturating_sub(1)));
-    println!("arena, {} a column ('#' read, 'O' written, '.' kept for later):", bytes(entry.arena_size.div_ceil(COLUMNS)));
+    println!(
+        "arena, {} a column ('#' read, 'O' written, '.' kept for later):",
+        bytes(entry.arena_size.div_ceil(COLUMNS))
+    );
     for (at, op) in ops.iter().enumerate() {
         let mut line = [b' '; COLUMNS];
         for (id, life) in lives.iter().enumerate() {
@@ -170,7 +211,13 @@ fn print_arena(model: &runtime::Model) {
                 let (from, to) = (tensor.record.offset as usize, (tensor.record.offset + tensor.record.size) as usize);
                 let written = op.outputs.contains(&Some(id as u32));
                 let read = op.inputs.contains(&Some(id as u32));
-                let mark = if written { b'O' } else if read { b'#' } else { b'.' };
+                let mark = if written {
+                    b'O'
+                } else if read {
+                    b'#'
+                } else {
+                    b'.'
+                };
                 let column = |byte: usize| byte * COLUMNS / entry.arena_size.max(1);
                 line[column(from)..=column(to - 1).min(COLUMNS - 1)].fill(mark);
             }

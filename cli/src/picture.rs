@@ -44,14 +44,22 @@ fn frame(dims: &[usize]) -> Outcome<Frame> {
     match *dims {
         [1, channels @ (1 | 3), height, width] => Ok(Frame { channels, height, width, channels_last: false }),
         [1, height, width, channels @ (1 | 3)] => Ok(Frame { channels, height, width, channels_last: true }),
-        _ => fail(format!("an input of shape {} takes no picture; it needs 1x3xHxW, 1x1xHxW, 1xHxWx3 or 1xHxWx1", crate::table::shape(dims))),
+        _ => fail(format!(
+            "an input of shape {} takes no picture; it needs 1x3xHxW, 1x1xHxW, 1xHxWx3 or 1xHxWx1",
+            crate::table::shape(dims)
+        )),
     }
 }
 
 /// The picture as the elements of an input with these dimensions.
 pub fn load(args: &Args, path: &Path, dims: &[usize]) -> Outcome<Vec<f32>> {
     let frame = frame(dims)?;
-    let picture = image::ImageReader::open(path).map_err(at(path))?.with_guessed_format().map_err(at(path))?.decode().map_err(at(path))?;
+    let picture = image::ImageReader::open(path)
+        .map_err(at(path))?
+        .with_guessed_format()
+        .map_err(at(path))?
+        .decode()
+        .map_err(at(path))?;
     let (width, height) = (frame.width as u32, frame.height as u32);
     let fitted = match args.fit {
         Fit::Crop => picture.resize_to_fill(width, height, FilterType::Triangle),
@@ -72,8 +80,11 @@ pub fn load(args: &Args, path: &Path, dims: &[usize]) -> Outcome<Vec<f32>> {
 }
 
 fn elements(picture: &DynamicImage, frame: Frame, mean: &[f32], std: &[f32]) -> Vec<f32> {
-    let pixels: Vec<u8> = if frame.channels == 1 { picture.to_luma8().into_raw() } else { RgbImage::from(picture.clone()).into_raw() };
-    let value = |at: usize, channel: usize| (f32::from(pixels[at * frame.channels + channel]) / 255.0 - mean[channel]) / std[channel];
+    let pixels: Vec<u8> =
+        if frame.channels == 1 { picture.to_luma8().into_raw() } else { RgbImage::from(picture.clone()).into_raw() };
+    let value = |at: usize, channel: usize| {
+        (f32::from(pixels[at * frame.channels + channel]) / 255.0 - mean[channel]) / std[channel]
+    };
     let area = frame.height * frame.width;
     if frame.channels_last {
         (0..area * frame.channels).map(|i| value(i / frame.channels, i % frame.channels)).collect()
@@ -91,7 +102,8 @@ mod tests {
         let picture = DynamicImage::ImageRgb8(RgbImage::from_raw(2, 1, vec![255, 0, 51, 0, 255, 102]).unwrap());
         let first = elements(&picture, frame(&[1, 3, 1, 2]).unwrap(), &[0.0; 3], &[1.0; 3]);
         assert_eq!(first, [1.0, 0.0, 0.0, 1.0, 0.2, 0.4]);
-        let last = elements(&picture, Frame { channels: 3, height: 1, width: 2, channels_last: true }, &[0.5; 3], &[0.5; 3]);
+        let last =
+            elements(&picture, Frame { channels: 3, height: 1, width: 2, channels_last: true }, &[0.5; 3], &[0.5; 3]);
         assert_eq!(last[..2], [1.0, -1.0]);
         assert!(frame(&[1, 8, 8, 3]).unwrap().channels_last);
         assert!(frame(&[1, 2, 8, 8]).is_err());

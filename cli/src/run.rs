@@ -45,7 +45,13 @@ pub fn run(args: &Args) -> Outcome {
     }
     if let Some(missing) = given.iter().position(|g| !g) {
         let info = &inputs[missing];
-        return fail(format!("input '{}' ({} {}) is missing: give --input {}=FILE.npy", info.name, info.dtype.name(), shape(&info.dims), info.name));
+        return fail(format!(
+            "input '{}' ({} {}) is missing: give --input {}=FILE.npy",
+            info.name,
+            info.dtype.name(),
+            shape(&info.dims),
+            info.name
+        ));
     }
     session.run()?;
     let outputs = session.outputs();
@@ -54,7 +60,9 @@ pub fn run(args: &Args) -> Outcome {
             Some((name, path)) => (find(&outputs, name, "output")?, path),
             None => (index, argument.as_str()),
         };
-        let Some(info) = outputs.get(index) else { return fail(format!("the model has {} outputs, --output {argument} is one too many", outputs.len())) };
+        let Some(info) = outputs.get(index) else {
+            return fail(format!("the model has {} outputs, --output {argument} is one too many", outputs.len()));
+        };
         write_npy(Path::new(path), info.dtype, &info.dims, session.output_bytes(index)?)?;
     }
     for (index, info) in outputs.iter().enumerate() {
@@ -79,7 +87,9 @@ fn give(session: &mut Session, inputs: &[TensorInfo], given: &mut [bool], argume
     let (name, tensor) = read_argument(argument)?;
     let index = match name {
         Some(name) => find(inputs, &name, "input")?,
-        None => given.iter().position(|g| !g).ok_or_else(|| Failure(format!("--input {argument} is one too many: the model has {} inputs", inputs.len())))?,
+        None => given.iter().position(|g| !g).ok_or_else(|| {
+            Failure(format!("--input {argument} is one too many: the model has {} inputs", inputs.len()))
+        })?,
     };
     write(session, index, &inputs[index], &tensor)?;
     given[index] = true;
@@ -88,13 +98,21 @@ fn give(session: &mut Session, inputs: &[TensorInfo], given: &mut [bool], argume
 
 fn find(tensors: &[TensorInfo], name: &str, role: &str) -> Outcome<usize> {
     let names: Vec<_> = tensors.iter().map(|t| t.name.as_str()).collect();
-    names.iter().position(|n| *n == name).ok_or_else(|| Failure(format!("there is no {role} '{name}'; there are: {}", names.join(", "))))
+    names
+        .iter()
+        .position(|n| *n == name)
+        .ok_or_else(|| Failure(format!("there is no {role} '{name}'; there are: {}", names.join(", "))))
 }
 
 /// Writes an array into an input: floats may be half as wide as the array's.
 pub fn write(session: &mut Session, index: usize, info: &TensorInfo, tensor: &Tensor) -> Outcome {
     if tensor.len() != info.dims.iter().product::<usize>() {
-        return fail(format!("input '{}' has shape {}, the array {}", info.name, shape(&info.dims), shape(tensor.dims())));
+        return fail(format!(
+            "input '{}' has shape {}, the array {}",
+            info.name,
+            shape(&info.dims),
+            shape(tensor.dims())
+        ));
     }
     if tensor.dtype() == info.dtype {
         session.input_bytes_mut(index)?.copy_from_slice(tensor.bytes());
@@ -102,7 +120,12 @@ pub fn write(session: &mut Session, index: usize, info: &TensorInfo, tensor: &Te
     }
     match tensor.elements::<f32>() {
         Some(elements) => write_floats(session, index, info, &elements),
-        None => fail(format!("input '{}' takes {}, the array holds {}", info.name, info.dtype.name(), tensor.dtype().name())),
+        None => fail(format!(
+            "input '{}' takes {}, the array holds {}",
+            info.name,
+            info.dtype.name(),
+            tensor.dtype().name()
+        )),
     }
 }
 

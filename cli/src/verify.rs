@@ -51,7 +51,9 @@ pub fn run(args: &Args) -> Outcome {
     let (reference, sample) = if args.against.is_dir() { arrays(&args.against)? } else { source(args)? };
     let inputs = session.inputs();
     for (index, info) in inputs.iter().enumerate() {
-        let tensor = sample.get(&info.name).ok_or_else(|| Failure(format!("{}: there is no array for input '{}'", args.against.display(), info.name)))?;
+        let tensor = sample.get(&info.name).ok_or_else(|| {
+            Failure(format!("{}: there is no array for input '{}'", args.against.display(), info.name))
+        })?;
         write(&mut session, index, info, tensor)?;
     }
     let compared = compare(&mut session, &reference)?;
@@ -61,10 +63,20 @@ pub fn run(args: &Args) -> Outcome {
     }
     let quantized = compared.iter().any(|c| c.dtype == DType::I8);
     let half = compared.iter().any(|c| c.dtype == DType::F16);
-    let least = args.least.unwrap_or(if quantized { 20.0 } else if half { 40.0 } else { 80.0 });
+    let least = args.least.unwrap_or(if quantized {
+        20.0
+    } else if half {
+        40.0
+    } else {
+        80.0
+    });
     let passed = outputs.iter().all(|c| c.snr >= least);
     report(args, &compared, least, passed);
-    if passed { Ok(()) } else { fail(format!("{} does not agree with {}", args.model.display(), args.against.display())) }
+    if passed {
+        Ok(())
+    } else {
+        fail(format!("{} does not agree with {}", args.model.display(), args.against.display()))
+    }
 }
 
 type Values = HashMap<String, Tensor>;
@@ -90,7 +102,9 @@ fn arrays(folder: &Path) -> Outcome<(Values, Sample)> {
     let mut values = Values::new();
     for entry in std::fs::read_dir(folder).map_err(at(folder))? {
         let path = entry.map_err(at(folder))?.path();
-        if let (Some("npy"), Some(name)) = (path.extension().and_then(|e| e.to_str()), path.file_stem().and_then(|s| s.to_str())) {
+        if let (Some("npy"), Some(name)) =
+            (path.extension().and_then(|e| e.to_str()), path.file_stem().and_then(|s| s.to_str()))
+        {
             values.insert(name.to_owned(), read_npy(&path)?);
         }
     }
@@ -105,7 +119,9 @@ fn compare(session: &mut Session, reference: &Values) -> Outcome<Vec<Compared>> 
         let Step::End(index, _) = step else { return ControlFlow::Continue(()) };
         for id in session.model().operator(index).into_iter().flat_map(|o| o.outputs).flatten() {
             let tensor = session.model().tensor(id);
-            let Some((expected, found)) = reference.get(tensor.name).and_then(|r| pair(session, &tensor, r)) else { continue };
+            let Some((expected, found)) = reference.get(tensor.name).and_then(|r| pair(session, &tensor, r)) else {
+                continue;
+            };
             let (snr, worst) = snr(&expected, &found);
             let output = session.entry().outputs.contains(&id);
             // A value written in parts counts when its last part is there.
@@ -125,7 +141,11 @@ fn pair(session: &runtime::Session, tensor: &runtime::Tensor, reference: &Tensor
         return None;
     }
     let dims: Vec<usize> = tensor.dims.iter().map(|&d| d as usize).collect();
-    if dims == reference.dims() { Some((expected, found)) } else { Some((channels_last(reference.dims(), &dims, &expected)?, found)) }
+    if dims == reference.dims() {
+        Some((expected, found))
+    } else {
+        Some((channels_last(reference.dims(), &dims, &expected)?, found))
+    }
 }
 
 fn reals(dtype: DType, bytes: &[u8], quantization: Option<(f32, i32)>) -> Option<Vec<f32>> {
@@ -148,7 +168,11 @@ fn channels_last(dims: &[usize], found: &[usize], elements: &[f32]) -> Option<Ve
     if last != found {
         return None;
     }
-    Some((0..elements.len()).map(|i| elements[(i / (inner * channels) * channels + i % channels) * inner + i / channels % inner]).collect())
+    Some(
+        (0..elements.len())
+            .map(|i| elements[(i / (inner * channels) * channels + i % channels) * inner + i / channels % inner])
+            .collect(),
+    )
 }
 
 /// Signal-to-noise ratio in dB (capped at 200), and the largest difference relative to the expected range.
@@ -166,12 +190,20 @@ fn report(args: &Args, compared: &[Compared], least: f64, passed: bool) {
     if args.json {
         let one = |c: &Compared| json!({ "name": c.name, "dtype": c.dtype.name(), "snr_db": c.snr, "worst": c.worst, "output": c.output });
         let values: Vec<_> = compared.iter().map(one).collect();
-        println!("{}", json!({ "passed": passed, "least_db": least, "worst": worst.map(|c| &c.name), "values": values }));
+        println!(
+            "{}",
+            json!({ "passed": passed, "least_db": least, "worst": worst.map(|c| &c.name), "values": values })
+        );
         return;
     }
     let mut rows = table(&["value", "type", "SNR", "largest difference"], 2);
     for c in compared {
-        rows.add_row([format!("{}{}", c.name, if c.output { " (output)" } else { "" }), c.dtype.name().into(), format!("{:.1} dB", c.snr), format!("{:.2e}", c.worst)]);
+        rows.add_row([
+            format!("{}{}", c.name, if c.output { " (output)" } else { "" }),
+            c.dtype.name().into(),
+            format!("{:.1} dB", c.snr),
+            format!("{:.2e}", c.worst),
+        ]);
     }
     println!("{rows}");
     if let Some(c) = worst {

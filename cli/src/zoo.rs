@@ -31,7 +31,13 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Outcome {
     let network = Network::from_name(&args.name).expect("clap takes only names there are");
-    let options = Options { width: args.width, resolution: args.resolution, sparsity: args.sparsity, seed: args.seed, ..Options::default() };
+    let options = Options {
+        width: args.width,
+        resolution: args.resolution,
+        sparsity: args.sparsity,
+        seed: args.seed,
+        ..Options::default()
+    };
     let file = sparrow_zoo::build(network, &options)?.encode_to_vec();
     sparrow_convert::write::write_file(&args.output, &file).map_err(at(&args.output))?;
     println!("{}: {}, {}", args.output.display(), network.name(), bytes(file.len()));

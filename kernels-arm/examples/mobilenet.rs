@@ -5,7 +5,10 @@
 //! kernel each layer took and a sum of the last output.
 
 use sparrow_kernels::conv::weight_shape;
-use sparrow_kernels::{Call, ConvParams, DType, Family, Features, Index, Input, Kernels, Layout, MAX_INPUTS, MAX_OUTPUTS, Op, Output, Strides, conv_input};
+use sparrow_kernels::{
+    Call, ConvParams, DType, Family, Features, Index, Input, Kernels, Layout, MAX_INPUTS, MAX_OUTPUTS, Op, Output,
+    Strides, conv_input,
+};
 
 /// Bytes at a multiple of 64.
 struct Buffer {
@@ -83,9 +86,13 @@ fn fill(dtype: DType, bytes: &mut [u8]) {
         state >> 24
     };
     match dtype {
-        DType::F32 => bytes.chunks_exact_mut(4).for_each(|b| b.copy_from_slice(&(next() as f32 / 2048.0 - 0.0625).to_le_bytes())),
+        DType::F32 => {
+            bytes.chunks_exact_mut(4).for_each(|b| b.copy_from_slice(&(next() as f32 / 2048.0 - 0.0625).to_le_bytes()))
+        }
         // 2^-5 to 2^-4, either sign.
-        DType::F16 => bytes.chunks_exact_mut(2).for_each(|b| b.copy_from_slice(&(((next() as u16 & 1) << 15) | 0x2800 | (next() as u16)).to_le_bytes())),
+        DType::F16 => bytes
+            .chunks_exact_mut(2)
+            .for_each(|b| b.copy_from_slice(&(((next() as u16 & 1) << 15) | 0x2800 | (next() as u16)).to_le_bytes())),
         _ => bytes.iter_mut().for_each(|b| *b = next() as u8),
     }
 }
@@ -105,7 +112,13 @@ impl Layer {
             out_w: out,
             groups: 1,
             oc,
-            kc: if depthwise { 1 } else if first { 9 } else { ic },
+            kc: if depthwise {
+                1
+            } else if first {
+                9
+            } else {
+                ic
+            },
             kh,
             kw: if first { 1 } else { kw },
             stride_h: stride,
@@ -137,7 +150,10 @@ impl Layer {
         fill(dtype, weights.all());
         let channels = oc.next_multiple_of(16) as usize;
         let mut scale = Buffer::new(channels * 4);
-        scale.all().chunks_exact_mut(4).for_each(|b| b.copy_from_slice(&(0.0135 / ((params.kc * kh * kw) as f32).sqrt()).to_le_bytes()));
+        scale
+            .all()
+            .chunks_exact_mut(4)
+            .for_each(|b| b.copy_from_slice(&(0.0135 / ((params.kc * kh * kw) as f32).sqrt()).to_le_bytes()));
         let pad = Buffer::new(16.max(params.kc as usize + 4).max(channels) * dtype.size());
         Self { op, params, layout, weights, index, bias: Buffer::new(channels * 4), scale, pad }
     }
@@ -184,7 +200,12 @@ fn main() {
     };
     let number = |text: &str, default: usize| text.parse().unwrap_or(default);
     let (keep, block, rounds) = (number(keep, 100), number(block, 16), number(rounds, 1));
-    let mask = args.get(4).map_or("", String::as_str).split(',').filter_map(Features::by_name).fold(Features::NONE, Features::union);
+    let mask = args
+        .get(4)
+        .map_or("", String::as_str)
+        .split(',')
+        .filter_map(Features::by_name)
+        .fold(Features::NONE, Features::union);
     let kernels = Kernels::new(&[sparrow_kernels_arm::CATALOGUE], sparrow_kernels_arm::detect().without(mask));
     let layers: Vec<Layer> = network().iter().map(|shape| Layer::new(shape, dtype, keep, block)).collect();
     let mut pictures = [Buffer::new(4 << 20), Buffer::new(4 << 20)];

@@ -19,7 +19,8 @@ mod system {
     const AT_HWCAP: c_ulong = 16;
     const AT_HWCAP2: c_ulong = 26;
     /// Linux `asm/hwcap.h`: word (0: HWCAP, 1: HWCAP2), bit.
-    const BITS: [(usize, u32, Features); 3] = [(0, 10, Features::FP16), (0, 20, Features::DOTPROD), (1, 13, Features::I8MM)];
+    const BITS: [(usize, u32, Features); 3] =
+        [(0, 10, Features::FP16), (0, 20, Features::DOTPROD), (1, 13, Features::I8MM)];
     /// SVE, in HWCAP.
     const SVE: u32 = 22;
 
@@ -43,7 +44,9 @@ mod system {
     unsafe fn vector_bytes() -> u64 {
         let bytes;
         // SAFETY: reads a constant of the CPU, which has SVE by the caller's promise.
-        unsafe { core::arch::asm!(".arch_extension sve", "cntb {}", out(reg) bytes, options(pure, nomem, nostack, preserves_flags)) };
+        unsafe {
+            core::arch::asm!(".arch_extension sve", "cntb {}", out(reg) bytes, options(pure, nomem, nostack, preserves_flags))
+        };
         bytes
     }
 }
@@ -60,13 +63,20 @@ mod system {
     ];
 
     unsafe extern "C" {
-        fn sysctlbyname(name: *const c_char, old: *mut c_void, old_len: *mut usize, new: *mut c_void, new_len: usize) -> c_int;
+        fn sysctlbyname(
+            name: *const c_char,
+            old: *mut c_void,
+            old_len: *mut usize,
+            new: *mut c_void,
+            new_len: usize,
+        ) -> c_int;
     }
 
     fn has(name: &CStr) -> bool {
         let (mut value, mut len) = (0 as c_int, size_of::<c_int>());
         // SAFETY: `name` ends in NUL; `value` and `len` are valid for writes and `len` is `value`'s size.
-        let failed = unsafe { sysctlbyname(name.as_ptr(), (&raw mut value).cast(), &raw mut len, core::ptr::null_mut(), 0) };
+        let failed =
+            unsafe { sysctlbyname(name.as_ptr(), (&raw mut value).cast(), &raw mut len, core::ptr::null_mut(), 0) };
         failed == 0 && value == 1
     }
 

@@ -46,7 +46,13 @@ impl Range {
     /// # Safety
     /// `bias` and `scale` are readable for `channels`, rounded up to a multiple of 16.
     #[target_feature(enable = "neon")]
-    pub unsafe fn hint(bias: *const i32, scale: *const f32, channels: usize, products: usize, epilogue: &Epilogue) -> u32 {
+    pub unsafe fn hint(
+        bias: *const i32,
+        scale: *const f32,
+        channels: usize,
+        products: usize,
+        epilogue: &Epilogue,
+    ) -> u32 {
         if epilogue.output != DType::I8 as u32 {
             return Self::Any as u32;
         }
@@ -71,18 +77,14 @@ impl Range {
     #[inline(always)]
     pub fn begin(self, bias: int32x4_t) -> int32x4_t {
         // SAFETY: NEON is part of every 64-bit Arm.
-        unsafe {
-            if self == Self::Tiny { vaddq_s32(bias, vdupq_n_s32(MAGIC.to_bits() as i32)) } else { bias }
-        }
+        unsafe { if self == Self::Tiny { vaddq_s32(bias, vdupq_n_s32(MAGIC.to_bits() as i32)) } else { bias } }
     }
 
     /// A sum without what it began with beside the bias.
     #[inline(always)]
     pub fn plain(self, sum: int32x4_t) -> int32x4_t {
         // SAFETY: NEON is part of every 64-bit Arm.
-        unsafe {
-            if self == Self::Tiny { vsubq_s32(sum, vdupq_n_s32(MAGIC.to_bits() as i32)) } else { sum }
-        }
+        unsafe { if self == Self::Tiny { vsubq_s32(sum, vdupq_n_s32(MAGIC.to_bits() as i32)) } else { sum } }
     }
 }
 
@@ -104,7 +106,8 @@ impl Requant {
         unsafe {
             let zero = epilogue.y_zero;
             // Bounded by 256 for an i8 output, as `check` has proved.
-            let code = |bound: f32| ((bound + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32 + zero).clamp(-128, 127) as i8;
+            let code =
+                |bound: f32| ((bound + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32 + zero).clamp(-128, 127) as i8;
             Self {
                 range,
                 lo: vdupq_n_f32(epilogue.lo),
@@ -238,7 +241,9 @@ impl Slow<'_> {
             let bytes = unsafe { load_bytes(residual.add(channel * size), count * size) };
             v = vaddq_f32(v, self.residual(bytes, size));
         }
-        let slope = if self.slopes.is_null() { vdupq_n_f32(0.0) } else {
+        let slope = if self.slopes.is_null() {
+            vdupq_n_f32(0.0)
+        } else {
             // SAFETY: readable up to a multiple of 4 channels.
             unsafe { vld1q_f32(self.slopes.add(channel)) }
         };
@@ -271,7 +276,11 @@ impl Slow<'_> {
     fn codes(&self, v: float32x4_t, slope: float32x4_t) -> uint8x16_t {
         // SAFETY: NEON is part of every 64-bit Arm.
         unsafe {
-            let v = if self.epilogue.activation == Activation::PRelu as u32 { below_zero(v, vmulq_f32(v, slope)) } else { v };
+            let v = if self.epilogue.activation == Activation::PRelu as u32 {
+                below_zero(v, vmulq_f32(v, slope))
+            } else {
+                v
+            };
             let requant = Requant::new(self.epilogue, Range::Any);
             let codes = requant.round_value(v);
             vreinterpretq_u8_s8(vcombine_s8(requant.narrow(codes, codes), vdup_n_s8(0)))
@@ -283,9 +292,7 @@ impl Slow<'_> {
 #[inline(always)]
 fn below_zero(v: float32x4_t, other: float32x4_t) -> float32x4_t {
     // SAFETY: NEON is part of every 64-bit Arm.
-    unsafe {
-        vbslq_f32(vcltzq_f32(v), other, v)
-    }
+    unsafe { vbslq_f32(vcltzq_f32(v), other, v) }
 }
 
 fn activate(v: float32x4_t, slope: float32x4_t, e: &Epilogue) -> float32x4_t {
@@ -295,7 +302,8 @@ fn activate(v: float32x4_t, slope: float32x4_t, e: &Epilogue) -> float32x4_t {
             Some(Activation::LeakyRelu) => below_zero(v, vmulq_f32(v, vdupq_n_f32(e.lo))),
             Some(Activation::PRelu) => below_zero(v, vmulq_f32(v, slope)),
             Some(Activation::HardSwish) => {
-                let inner = vminnmq_f32(vmaxnmq_f32(vaddq_f32(v, vdupq_n_f32(3.0)), vdupq_n_f32(0.0)), vdupq_n_f32(6.0));
+                let inner =
+                    vminnmq_f32(vmaxnmq_f32(vaddq_f32(v, vdupq_n_f32(3.0)), vdupq_n_f32(0.0)), vdupq_n_f32(6.0));
                 vdivq_f32(vmulq_f32(v, inner), vdupq_n_f32(6.0))
             }
             _ => vminnmq_f32(vmaxnmq_f32(v, vdupq_n_f32(e.lo)), vdupq_n_f32(e.hi)),

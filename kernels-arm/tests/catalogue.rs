@@ -42,7 +42,10 @@ fn masked_features_are_not_used() {
         let report = compare_cases(CATALOGUE, features, cases().take(40));
         let skipped: Vec<_> = report.skipped().collect();
         assert_eq!(skipped.len(), report.kernels.len() - expected(features));
-        assert!(report.kernels.iter().all(|kernel| kernel.name.ends_with(name) <= kernel.skipped), "{name}: {skipped:?}");
+        assert!(
+            report.kernels.iter().all(|kernel| kernel.name.ends_with(name) <= kernel.skipped),
+            "{name}: {skipped:?}"
+        );
     }
 }
 
@@ -61,14 +64,16 @@ fn detection_agrees_with_the_standard_library() {
 
 #[test]
 fn names_follow_the_grammar() {
-    let operations = [("conv", Op::Conv), ("spconv", Op::Conv), ("depthwise", Op::Depthwise), ("spdepthwise", Op::Depthwise)];
+    let operations =
+        [("conv", Op::Conv), ("spconv", Op::Conv), ("depthwise", Op::Depthwise), ("spdepthwise", Op::Depthwise)];
     let mut seen = Vec::new();
     for kernel in CATALOGUE.iter().copied().flatten() {
         let name = kernel.name;
         assert!(!seen.contains(&name), "{name} twice");
         seen.push(name);
         let parts: Vec<&str> = name.split('_').collect();
-        let (_, set) = SETS.iter().find(|(set, _)| name.ends_with(set)).unwrap_or_else(|| panic!("{name}: instruction set"));
+        let (_, set) =
+            SETS.iter().find(|(set, _)| name.ends_with(set)).unwrap_or_else(|| panic!("{name}: instruction set"));
         assert!(kernel.requires == *set, "{name}: features");
         if let Some((_, op)) = operations.iter().find(|(operation, _)| *operation == parts[0]) {
             assert!(kernel.op == *op && ["f32", "f16", "i8"].contains(&parts[1]), "{name}: operation and type");

@@ -13,9 +13,9 @@
 //! input is live. A sparse tile differs in one thing: the unit's place in the run is read from the index.
 
 use crate::engine::{Engine, Float, Half, Wide};
-use crate::{ISA, isa};
 use crate::epilogue::{Common, Last};
 use crate::simd::load;
+use crate::{ISA, isa};
 use core::arch::wasm32::*;
 use core::marker::PhantomData;
 use sparrow_kernels::conv::{Micro, Tile, accepts, drive, units};
@@ -104,11 +104,8 @@ impl<E: Engine, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
         // SAFETY: y and residual have this row; the tile has these channels.
         unsafe {
             let y = (*tile.y.add(row)).add(c0 * element);
-            let residual = if tile.residual.is_null() {
-                core::ptr::null()
-            } else {
-                (*tile.residual.add(row)).add(c0 * element)
-            };
+            let residual =
+                if tile.residual.is_null() { core::ptr::null() } else { (*tile.residual.add(row)).add(c0 * element) };
             match (common, E::INTEGER) {
                 (Some(common), true) => common.row::<true>(&gathered[..Self::VECTORS], scale, residual, y),
                 (Some(common), false) => common.row::<false>(&gathered[..Self::VECTORS], scale, residual, y),

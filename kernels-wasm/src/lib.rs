@@ -35,11 +35,8 @@ macro_rules! isa {
 pub(crate) use isa;
 
 /// What such kernels require.
-const ISA: Features = if cfg!(target_feature = "relaxed-simd") {
-    Features::SIMD128.union(Features::RELAXED)
-} else {
-    Features::SIMD128
-};
+const ISA: Features =
+    if cfg!(target_feature = "relaxed-simd") { Features::SIMD128.union(Features::RELAXED) } else { Features::SIMD128 };
 
 /// The kernels of this module, best first.
 pub const CATALOGUE: Catalogue =

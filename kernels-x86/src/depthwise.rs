@@ -465,6 +465,10 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
             let whole = first + C * Self::LANES <= row.channels;
             if D::FLOAT && whole && is_clamp(last.residual, last.epilogue) {
                 for (n, sums) in sums.iter().enumerate() {
+                    // An output past the row is none; a `take` would keep the sums out of registers.
+                    if n >= last.rows {
+                        return;
+                    }
                     for (c, sums) in sums.iter().enumerate() {
                         let y = (*last.y.add(n)).add((first + c * Self::LANES) * D::BYTES);
                         D::clamp(*sums, last.epilogue.lo, last.epilogue.hi, y);

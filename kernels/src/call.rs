@@ -76,7 +76,8 @@ impl<'a> Draft<'a> {
 
     /// Refuses operands other than the first `inputs` and `outputs`.
     pub fn at_most(&self, inputs: usize, outputs: usize) -> Result<(), Refusal> {
-        let extra = self.inputs[inputs..].iter().any(Option::is_some) || self.outputs[outputs..].iter().any(Option::is_some);
+        let extra =
+            self.inputs[inputs..].iter().any(Option::is_some) || self.outputs[outputs..].iter().any(Option::is_some);
         if extra { Err(Refusal::OperandCount) } else { Ok(()) }
     }
 }
@@ -190,7 +191,12 @@ impl<'a> Call<'a> {
     /// # Safety
     /// `check` accepted a draft with this operator, these parameters and these operands' types, layouts and lengths
     /// (and, for an index, this content).
-    pub unsafe fn new(op: Op, params: &'a [u8], inputs: [Option<Input<'a>>; MAX_INPUTS], outputs: [Option<Output<'a>>; MAX_OUTPUTS]) -> Self {
+    pub unsafe fn new(
+        op: Op,
+        params: &'a [u8],
+        inputs: [Option<Input<'a>>; MAX_INPUTS],
+        outputs: [Option<Output<'a>>; MAX_OUTPUTS],
+    ) -> Self {
         Self { op, params, inputs, outputs }
     }
 
@@ -201,9 +207,24 @@ impl<'a> Call<'a> {
         inputs: [Option<Input<'a>>; MAX_INPUTS],
         outputs: [Option<Output<'a>>; MAX_OUTPUTS],
     ) -> Result<Self, Refusal> {
-        let signature = |input: Input<'a>| Signature { dtype: input.dtype, layout: input.layout, len: input.bytes.len(), content: input.bytes };
-        let written = |output: Output<'a>| Signature { dtype: output.dtype, layout: Layout::Plain, len: output.len, content: &[] };
-        check(&Draft { op, params, inputs: inputs.map(|i| i.map(signature)), outputs: outputs.map(|o| o.map(written)) })?;
+        let signature = |input: Input<'a>| Signature {
+            dtype: input.dtype,
+            layout: input.layout,
+            len: input.bytes.len(),
+            content: input.bytes,
+        };
+        let written = |output: Output<'a>| Signature {
+            dtype: output.dtype,
+            layout: Layout::Plain,
+            len: output.len,
+            content: &[],
+        };
+        check(&Draft {
+            op,
+            params,
+            inputs: inputs.map(|i| i.map(signature)),
+            outputs: outputs.map(|o| o.map(written)),
+        })?;
         Ok(Self { op, params, inputs, outputs })
     }
 

@@ -10,7 +10,9 @@
 //! unit's weights are reread from L1 for each of its tiles.
 
 use crate::layout::{Family, Index, Layout, Spec, WeightShape};
-use crate::{Activation, Call, ConvParams, DType, Draft, Features, Kernel, Op, Refusal, Signature, Strides, conv_input, product};
+use crate::{
+    Activation, Call, ConvParams, DType, Draft, Features, Kernel, Op, Refusal, Signature, Strides, conv_input, product,
+};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -114,9 +116,13 @@ pub fn check(draft: &Draft) -> Result<(), Refusal> {
     let p: &ConvParams = draft.params()?;
     let depthwise = draft.op == Op::Depthwise;
     draft.at_most(8, 1)?;
-    let counts = [p.batch, p.in_h, p.in_w, p.out_h, p.out_w, p.groups, p.oc, p.kc, p.kh, p.kw, p.stride_h, p.stride_w, p.dil_h, p.dil_w];
+    let counts = [
+        p.batch, p.in_h, p.in_w, p.out_h, p.out_w, p.groups, p.oc, p.kc, p.kh, p.kw, p.stride_h, p.stride_w, p.dil_h,
+        p.dil_w,
+    ];
     // 2^20 keeps every coordinate computation inside an i64, and 2^15 pads inside an i32.
-    if counts.iter().any(|&count| count > 1 << 20) || counts[..7].contains(&0) || [p.stride_h, p.stride_w].contains(&0) {
+    if counts.iter().any(|&count| count > 1 << 20) || counts[..7].contains(&0) || [p.stride_h, p.stride_w].contains(&0)
+    {
         return Err(Refusal::Parameter);
     }
     if p.pad_top.unsigned_abs() > 1 << 15 || p.pad_left.unsigned_abs() > 1 << 15 || product(&[p.kh, p.kw])? > MAX_TAPS {
@@ -134,7 +140,13 @@ pub fn check(draft: &Draft) -> Result<(), Refusal> {
     let x = draft.input(conv_input::X)?;
     let channels = product(&[p.groups, p.oc])?;
     let step = draft.input(conv_input::WEIGHTS)?.layout.spec().step;
-    let read = if depthwise { channels } else { product(&[p.groups, p.kc])?.checked_add((p.kc as usize).next_multiple_of(step) - p.kc as usize).ok_or(Refusal::Overflow)? };
+    let read = if depthwise {
+        channels
+    } else {
+        product(&[p.groups, p.kc])?
+            .checked_add((p.kc as usize).next_multiple_of(step) - p.kc as usize)
+            .ok_or(Refusal::Overflow)?
+    };
     check_picture(x, &p.x, [p.batch, p.in_h, p.in_w], read)?;
     let y = draft.output(0)?;
     check_picture(y, &p.y, [p.batch, p.out_h, p.out_w], channels)?;
@@ -154,7 +166,11 @@ pub fn check(draft: &Draft) -> Result<(), Refusal> {
 fn check_weights(draft: &Draft, p: &ConvParams) -> Result<(), Refusal> {
     let weights = draft.input(conv_input::WEIGHTS)?;
     let Spec { family, dtype, .. } = weights.layout.spec();
-    let families = if draft.op == Op::Depthwise { [Family::Depthwise, Family::SparseDepthwise] } else { [Family::Dense, Family::Sparse] };
+    let families = if draft.op == Op::Depthwise {
+        [Family::Depthwise, Family::SparseDepthwise]
+    } else {
+        [Family::Dense, Family::Sparse]
+    };
     if !families.contains(&family) {
         return Err(Refusal::OperandLayout);
     }
@@ -195,9 +211,20 @@ fn check_weights(draft: &Draft, p: &ConvParams) -> Result<(), Refusal> {
 }
 
 /// Refuses a picture that leaves its operand.
-fn check_picture(operand: &Signature, strides: &Strides, [batch, height, width]: [u32; 3], run: usize) -> Result<(), Refusal> {
+fn check_picture(
+    operand: &Signature,
+    strides: &Strides,
+    [batch, height, width]: [u32; 3],
+    run: usize,
+) -> Result<(), Refusal> {
     let span = |count: u32, stride: u32| (count as usize - 1).checked_mul(stride as usize);
-    let last = [span(batch, strides.batch), span(height, strides.row), span(width, strides.pixel), Some(run), Some(strides.offset as usize)];
+    let last = [
+        span(batch, strides.batch),
+        span(height, strides.row),
+        span(width, strides.pixel),
+        Some(run),
+        Some(strides.offset as usize),
+    ];
     let end = last.iter().try_fold(0usize, |sum, term| sum.checked_add((*term)?)).ok_or(Refusal::Overflow)?;
     operand.expect(&[operand.dtype], end)
 }
@@ -301,7 +328,11 @@ struct Addresses {
 
 impl Addresses {
     fn new() -> Self {
-        Self { runs: [const { MaybeUninit::uninit() }; MAX_RUNS], y: [const { MaybeUninit::uninit() }; MAX_ROWS], residual: [const { MaybeUninit::uninit() }; MAX_ROWS] }
+        Self {
+            runs: [const { MaybeUninit::uninit() }; MAX_RUNS],
+            y: [const { MaybeUninit::uninit() }; MAX_ROWS],
+            residual: [const { MaybeUninit::uninit() }; MAX_ROWS],
+        }
     }
 }
 
@@ -333,7 +364,8 @@ impl Line {
             (0..rows).for_each(|row| self.one(row, to));
             // The last pixel is repeated to the end of the tile.
             for row in rows..M::ROWS {
-                (to.runs[row], to.y[row], to.residual[row]) = (to.runs[rows - 1], to.y[rows - 1], to.residual[rows - 1]);
+                (to.runs[row], to.y[row], to.residual[row]) =
+                    (to.runs[rows - 1], to.y[rows - 1], to.residual[rows - 1]);
             }
         }
     }
@@ -409,7 +441,9 @@ impl<'a, M: Micro> Nest<'a, M> {
         let panel = group * shape.oc.div_ceil(block) + oc0 / block;
         let at = self.layout.block_offset(shape, panel, self.index.as_ref());
         let per_channel = group * shape.oc.next_multiple_of(16) + oc0;
-        let vector = |input: usize| self.call.inputs[input].map_or(core::ptr::null(), |i| i.bytes.as_ptr().wrapping_add(per_channel * 4));
+        let vector = |input: usize| {
+            self.call.inputs[input].map_or(core::ptr::null(), |i| i.bytes.as_ptr().wrapping_add(per_channel * 4))
+        };
         let (counts, positions) = self.index.map_or((core::ptr::null(), core::ptr::null()), |index| {
             (index.counts[panel * shape.taps..].as_ptr(), index.positions[index.starts[panel] as usize..].as_ptr())
         });
@@ -434,7 +468,8 @@ impl<'a, M: Micro> Nest<'a, M> {
         // SAFETY: the vectors have an element per channel, padded to a multiple of 16, as `check` has proved.
         tile.hint = unsafe { M::prepare(&tile) };
         let (out_w, out_h) = (p.out_w as usize, p.out_h as usize);
-        let mut place = Place { n: pixels.start / out_w / out_h, oy: pixels.start / out_w % out_h, ox: pixels.start % out_w };
+        let mut place =
+            Place { n: pixels.start / out_w / out_h, oy: pixels.start / out_w % out_h, ox: pixels.start % out_w };
         let mut line = self.line(group, oc0, pixels.start);
         let mut left = pixels.len();
         while left > 0 {
@@ -465,7 +500,11 @@ impl<'a, M: Micro> Nest<'a, M> {
             x_step: p.x.pixel as usize * self.element,
             y: self.y.wrapping_add(at(&p.y, channel) * self.y_element),
             y_step: p.y.pixel as usize * self.y_element,
-            residual: if self.residual.is_null() { self.residual } else { self.residual.wrapping_add(at(&p.residual, channel) * self.y_element) },
+            residual: if self.residual.is_null() {
+                self.residual
+            } else {
+                self.residual.wrapping_add(at(&p.residual, channel) * self.y_element)
+            },
             residual_step: p.residual.pixel as usize * self.y_element,
         }
     }
@@ -493,21 +532,39 @@ impl<'a, M: Micro> Nest<'a, M> {
 
     /// The addresses of `stretch` neighbours in an output row, for tile rows `row..row + copies`.
     #[inline]
-    fn stretch(&self, group: usize, oc0: usize, place: Place, (row, stretch, copies): (usize, usize, usize), to: &mut Addresses) {
+    fn stretch(
+        &self,
+        group: usize,
+        oc0: usize,
+        place: Place,
+        (row, stretch, copies): (usize, usize, usize),
+        to: &mut Addresses,
+    ) {
         let p = self.p;
         let channel = group * p.oc as usize + oc0;
-        let first = |s: &Strides| s.offset as usize + place.n * s.batch as usize + place.oy * s.row as usize + place.ox * s.pixel as usize + channel;
+        let first = |s: &Strides| {
+            s.offset as usize
+                + place.n * s.batch as usize
+                + place.oy * s.row as usize
+                + place.ox * s.pixel as usize
+                + channel
+        };
         let (y, y_step) = (self.y.wrapping_add(first(&p.y) * self.y_element), p.y.pixel as usize * self.y_element);
         for (i, to) in to.y[row..row + copies].iter_mut().enumerate() {
             to.write(y.wrapping_add(i.min(stretch - 1) * y_step));
         }
         if !self.residual.is_null() {
-            let (residual, step) = (self.residual.wrapping_add(first(&p.residual) * self.y_element), p.residual.pixel as usize * self.y_element);
+            let (residual, step) = (
+                self.residual.wrapping_add(first(&p.residual) * self.y_element),
+                p.residual.pixel as usize * self.y_element,
+            );
             for (i, to) in to.residual[row..row + copies].iter_mut().enumerate() {
                 to.write(residual.wrapping_add(i.min(stretch - 1) * step));
             }
         }
-        let x = self.x.wrapping_add((p.x.offset as usize + place.n * p.x.batch as usize + group * p.kc as usize) * self.element);
+        let x = self
+            .x
+            .wrapping_add((p.x.offset as usize + place.n * p.x.batch as usize + group * p.kc as usize) * self.element);
         let (pixel, step) = (p.x.pixel as usize * self.element, p.stride_w as usize);
         let mut tap = row;
         for ky in 0..p.kh as usize {
@@ -553,8 +610,20 @@ pub(crate) trait Element: bytemuck::Pod {
 
 fn activate(v: f32, slope: f32, epilogue: &Epilogue) -> f32 {
     match Activation::from_number(epilogue.activation) {
-        Some(Activation::LeakyRelu) => if v < 0.0 { epilogue.lo * v } else { v },
-        Some(Activation::PRelu) => if v < 0.0 { slope * v } else { v },
+        Some(Activation::LeakyRelu) => {
+            if v < 0.0 {
+                epilogue.lo * v
+            } else {
+                v
+            }
+        }
+        Some(Activation::PRelu) => {
+            if v < 0.0 {
+                slope * v
+            } else {
+                v
+            }
+        }
         Some(Activation::HardSwish) => v * (v + 3.0).clamp(0.0, 6.0) / 6.0,
         _ => v.max(epilogue.lo).min(epilogue.hi),
     }
@@ -587,8 +656,11 @@ impl Element for f16 {
         sum + bias
     }
     unsafe fn store(sum: f32, _: f32, slope: f32, residual: *const u8, y: *mut u8, epilogue: &Epilogue) {
-        // SAFETY: valid by the caller's promise.
-        let residual = if residual.is_null() { 0.0 } else { unsafe { residual.cast::<f16>().read_unaligned() }.to_f32() };
+        let residual = match residual.is_null() {
+            true => 0.0,
+            // SAFETY: valid by the caller's promise.
+            false => unsafe { residual.cast::<f16>().read_unaligned() }.to_f32(),
+        };
         // SAFETY: as above.
         unsafe { y.cast::<f16>().write_unaligned(f16::from_f32(activate(sum + residual, slope, epilogue))) };
     }
@@ -705,7 +777,8 @@ unsafe fn finish<T: Element>(tile: &Tile, row: usize, channel: usize, sum: T::Su
     // SAFETY: the bias has this channel, y and residual have this row.
     unsafe {
         let sum = T::add(sum, *tile.bias.cast::<T::Sum>().add(channel));
-        let residual = if tile.residual.is_null() { core::ptr::null() } else { (*tile.residual.add(row)).add(channel * element) };
+        let residual =
+            if tile.residual.is_null() { core::ptr::null() } else { (*tile.residual.add(row)).add(channel * element) };
         let y = (*tile.y.add(row)).add(channel * element);
         T::store(sum, vector(tile.scale), vector(tile.slopes), residual, y, &tile.epilogue);
     }

@@ -135,7 +135,8 @@ pub unsafe fn drive<M: RowMicro>(call: &Call, units: Range<usize>) {
     let element = weights.layout.spec().dtype.size();
     let y_element = call.output(0).dtype.size();
     let index = crate::conv::index(call);
-    let (counts, positions) = index.map_or((core::ptr::null(), core::ptr::null()), |i: Index| (i.counts.as_ptr(), i.positions.as_ptr()));
+    let (counts, positions) =
+        index.map_or((core::ptr::null(), core::ptr::null()), |i: Index| (i.counts.as_ptr(), i.positions.as_ptr()));
     let vector = |input: usize| call.inputs[input].map_or(core::ptr::null(), |i| i.bytes.as_ptr());
     let (x, pad, residual) = (vector(conv_input::X), vector(conv_input::PAD), vector(conv_input::RESIDUAL));
     let mut inputs = [InputRow { start: pad, step: 0 }; MAX_TAPS];
@@ -219,7 +220,13 @@ impl<T: Element, const SPARSE: bool> RowMicro for Scalar<T, SPARSE> {
 ///
 /// # Safety
 /// Block and pixel exist; `weights` and, sparse, `positions` are the block's, with `kept` taps.
-unsafe fn pixel<T: Element, const SPARSE: bool>(row: &Row, (first, ox): (usize, usize), kept: usize, weights: *const T, positions: *const u16) {
+unsafe fn pixel<T: Element, const SPARSE: bool>(
+    row: &Row,
+    (first, ox): (usize, usize),
+    kept: usize,
+    weights: *const T,
+    positions: *const u16,
+) {
     let channels = (row.channels - first).min(16);
     let mut sums = [T::Sum::default(); 16];
     for n in 0..kept {
@@ -240,7 +247,11 @@ unsafe fn pixel<T: Element, const SPARSE: bool>(row: &Row, (first, ox): (usize, 
         // SAFETY: bias, residual and y have this pixel and channel.
         unsafe {
             let sum = T::add(sum, *row.bias.cast::<T::Sum>().add(channel));
-            let residual = if row.residual.is_null() { row.residual } else { row.residual.add(ox * row.residual_step + channel * element) };
+            let residual = if row.residual.is_null() {
+                row.residual
+            } else {
+                row.residual.add(ox * row.residual_step + channel * element)
+            };
             let y = row.y.add(ox * row.y_step + channel * element);
             T::store(sum, vector(row.scale), vector(row.slopes), residual, y, &row.epilogue);
         }
@@ -269,4 +280,3 @@ pub const CATALOGUE: &[Kernel] = &[
     scalar!("spdepthwise_f16_scalar", f16, SparseDepthwiseF16, true),
     scalar!("spdepthwise_i8_scalar", i8, SparseDepthwiseI8, true),
 ];
-

@@ -141,7 +141,8 @@ impl<'a> Index<'a> {
         let starts_len = blocks.checked_add(1)?.checked_mul(4)?;
         let counts_len = blocks.checked_mul(taps)?.checked_mul(2)?;
         let starts: &[u32] = bytemuck::try_cast_slice(bytes.get(..starts_len)?).ok()?;
-        let counts: &[u16] = bytemuck::try_cast_slice(bytes.get(starts_len..starts_len.checked_add(counts_len)?)?).ok()?;
+        let counts: &[u16] =
+            bytemuck::try_cast_slice(bytes.get(starts_len..starts_len.checked_add(counts_len)?)?).ok()?;
         let positions_len = (*starts.last()? as usize).checked_mul(2)?;
         let rest = &bytes[starts_len + counts_len..];
         let positions: &[u16] = bytemuck::try_cast_slice(rest.get(..positions_len)?).ok()?;
@@ -296,7 +297,14 @@ impl Layout {
     }
 
     /// Packs one unit of one block; returns the number of elements written.
-    fn pack_unit<T: Pod>(self, shape: WeightShape, weights: &[T], (group, oc0): (usize, usize), (tap, unit): (usize, usize), out: &mut [T]) -> usize {
+    fn pack_unit<T: Pod>(
+        self,
+        shape: WeightShape,
+        weights: &[T],
+        (group, oc0): (usize, usize),
+        (tap, unit): (usize, usize),
+        out: &mut [T],
+    ) -> usize {
         let Spec { family, block: channels, step, .. } = self.spec();
         let depthwise = matches!(family, Family::Depthwise | Family::SparseDepthwise);
         for channel in 0..channels.min(shape.oc - oc0) {

@@ -164,25 +164,43 @@ impl fmt::Display for Error {
         match self {
             Self::NotSparrow => write!(f, "not a Sparrow file; make one with `sparrow convert`"),
             Self::Version(version) => {
-                write!(f, "format version {version}, this build reads version {}; convert the network again", crate::format::VERSION)
+                write!(
+                    f,
+                    "format version {version}, this build reads version {}; convert the network again",
+                    crate::format::VERSION
+                )
             }
-            Self::Size { expected, found } => write!(f, "{found} bytes, the header promises {expected}: the file is truncated or has been altered"),
+            Self::Size { expected, found } => {
+                write!(f, "{found} bytes, the header promises {expected}: the file is truncated or has been altered")
+            }
             Self::Header => write!(f, "the header contradicts itself: the file has been altered"),
             Self::Alignment => write!(f, "the model's bytes must begin at a multiple of 64 in memory"),
             Self::SectionMissing(t) => write!(f, "section {} is missing", tag(t)),
-            Self::Section(t) => write!(f, "section {} lies outside the file, on another section, or stands twice", tag(t)),
-            Self::SectionUnknown(t) => write!(f, "section {} is not known to this build, and must be: use a newer Sparrow", tag(t)),
+            Self::Section(t) => {
+                write!(f, "section {} lies outside the file, on another section, or stands twice", tag(t))
+            }
+            Self::SectionUnknown(t) => {
+                write!(f, "section {} is not known to this build, and must be: use a newer Sparrow", tag(t))
+            }
             Self::Hash(t) => write!(f, "section {} does not have its hash: the file has been altered", tag(t)),
             Self::Tensor { index, fault } => write!(f, "tensor {index}: {}", fault.text()),
             Self::Layout { index, layout } => {
-                write!(f, "tensor {index}: weight encoding {layout} ({}) is not known to this build: use a newer Sparrow", reserved_layout(*layout))
+                write!(
+                    f,
+                    "tensor {index}: weight encoding {layout} ({}) is not known to this build: use a newer Sparrow",
+                    reserved_layout(*layout)
+                )
             }
-            Self::Operator { index, op } => write!(f, "operator {index} has number {op}, which this build does not know: use a newer Sparrow"),
+            Self::Operator { index, op } => {
+                write!(f, "operator {index} has number {op}, which this build does not know: use a newer Sparrow")
+            }
             Self::Op { index, fault } => write!(f, "operator {index}: {}", fault.text()),
             Self::Refused { index, refusal } => write!(f, "operator {index} does not fit its operands: {refusal}"),
             Self::Entry { index, fault } => write!(f, "entry point {index}: {}", fault.text()),
             Self::NoEntry(index) => write!(f, "there is no entry point {index}"),
-            Self::Arena { needed, given } => write!(f, "the arena has {given} bytes, {needed} are needed, beginning at a multiple of 64"),
+            Self::Arena { needed, given } => {
+                write!(f, "the arena has {given} bytes, {needed} are needed, beginning at a multiple of 64")
+            }
             Self::Cancelled => write!(f, "cancelled"),
             Self::NoKernel(index) => write!(f, "operator {index}: no kernel takes it"),
         }

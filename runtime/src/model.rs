@@ -134,7 +134,8 @@ fn head(bytes: &[u8]) -> Result<&[Section], Error> {
     if header.file_size != found {
         return Err(Error::Size { expected: header.file_size, found });
     }
-    let sizes = header.header_size as usize == size_of::<Header>() && header.section_size as usize == size_of::<Section>();
+    let sizes =
+        header.header_size as usize == size_of::<Header>() && header.section_size as usize == size_of::<Section>();
     if !sizes || header.section_count > MAX_SECTIONS || header.reserved != [0; 3] {
         return Err(Error::Header);
     }
@@ -219,12 +220,15 @@ impl<'a> Model<'a> {
                 return fail(Fault::Name);
             }
             let Some(dtype) = DType::from_u8(record.dtype) else { return fail(Fault::Type) };
-            let Some(layout) = Layout::from_number(record.layout) else { return Err(Error::Layout { index, layout: record.layout }) };
+            let Some(layout) = Layout::from_number(record.layout) else {
+                return Err(Error::Layout { index, layout: record.layout });
+            };
             let rank = usize::from(record.rank);
             if rank > 8 || record.dims[rank.min(8)..].iter().any(|&d| d != 0) {
                 return fail(Fault::Shape);
             }
-            let elements = record.dims[..rank].iter().try_fold(dtype.size() as u64, |n, &d| n.checked_mul(u64::from(d)));
+            let elements =
+                record.dims[..rank].iter().try_fold(dtype.size() as u64, |n, &d| n.checked_mul(u64::from(d)));
             let Some(needed) = elements else { return fail(Fault::Shape) };
             let Some(past) = record.offset.checked_add(record.size) else { return fail(Fault::Range) };
             let limit = match record.place {
@@ -233,7 +237,10 @@ impl<'a> Model<'a> {
                 IN_INDEX => self.index.len() as u64,
                 _ => return fail(Fault::Place),
             };
-            if past > limit || !record.offset.is_multiple_of(ALIGN as u64) || layout == Layout::Plain && needed > record.size {
+            if past > limit
+                || !record.offset.is_multiple_of(ALIGN as u64)
+                || layout == Layout::Plain && needed > record.size
+            {
                 return fail(Fault::Range);
             }
             if record.place == IN_ARENA {
@@ -264,7 +271,9 @@ impl<'a> Model<'a> {
         if record.arena_size > isize::MAX as u64 / 2 {
             return fail(Fault::Range);
         }
-        let Some(list) = self.words(record.list, u64::from(record.inputs) + u64::from(record.outputs)) else { return fail(Fault::Range) };
+        let Some(list) = self.words(record.list, u64::from(record.inputs) + u64::from(record.outputs)) else {
+            return fail(Fault::Range);
+        };
         for &tensor in list {
             let Some(record_of) = self.tensors.get(tensor as usize) else { return fail(Fault::Reference) };
             if record_of.place != IN_ARENA {
@@ -294,14 +303,25 @@ impl<'a> Model<'a> {
         }
         let Some(op) = Op::from_number(record.op) else { return Err(Error::Operator { index, op: record.op }) };
         let absent = |present: u8, ids: &[u32]| ids.iter().enumerate().any(|(i, &id)| present >> i & 1 == 0 && id != 0);
-        if record.reserved != 0 || record.outputs_present >> MAX_OUTPUTS != 0 || absent(record.inputs_present, &record.inputs) || absent(record.outputs_present, &record.outputs) {
+        if record.reserved != 0
+            || record.outputs_present >> MAX_OUTPUTS != 0
+            || absent(record.inputs_present, &record.inputs)
+            || absent(record.outputs_present, &record.outputs)
+        {
             return fail(Fault::Reserved);
         }
         if !record.params_size.is_multiple_of(4) {
             return fail(Fault::Range);
         }
-        let Some(params) = self.words(record.params, u64::from(record.params_size / 4)) else { return fail(Fault::Range) };
-        let mut draft = Draft { op, params: bytemuck::cast_slice(params), inputs: [None; MAX_INPUTS], outputs: [None; MAX_OUTPUTS] };
+        let Some(params) = self.words(record.params, u64::from(record.params_size / 4)) else {
+            return fail(Fault::Range);
+        };
+        let mut draft = Draft {
+            op,
+            params: bytemuck::cast_slice(params),
+            inputs: [None; MAX_INPUTS],
+            outputs: [None; MAX_OUTPUTS],
+        };
         let operator = self.operator_unchecked(index, op);
         let ids = operator.inputs.iter().chain(&operator.outputs).flatten();
         for &id in ids {

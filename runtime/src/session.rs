@@ -104,7 +104,11 @@ impl<'a> Session<'a> {
     pub fn bytes(&self, tensor: &Tensor<'a>) -> &[u8] {
         match self.model.constant_bytes(tensor) {
             Some(bytes) => &bytes[..tensor.byte_len()],
-            None => self.arena.get(tensor.record.offset as usize..).and_then(|rest| rest.get(..tensor.byte_len())).unwrap_or_default(),
+            None => self
+                .arena
+                .get(tensor.record.offset as usize..)
+                .and_then(|rest| rest.get(..tensor.byte_len()))
+                .unwrap_or_default(),
         }
     }
 
@@ -121,7 +125,11 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// [`Error::Cancelled`] if the observer stopped it.
-    pub fn run_with(&mut self, threads: &dyn Threads, observe: &mut dyn FnMut(&Self, Step) -> ControlFlow<()>) -> Result<(), Error> {
+    pub fn run_with(
+        &mut self,
+        threads: &dyn Threads,
+        observe: &mut dyn FnMut(&Self, Step) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         let entry = self.entry;
         for index in entry.op_range() {
             let operator = self.model.operator(index).ok_or(Error::NoKernel(index))?;

@@ -35,7 +35,9 @@ pub fn test() -> Result<(), String> {
 fn programs(cross: &Cross, packages: &[&str]) -> Result<Vec<PathBuf>, String> {
     let mut cargo = cross.cargo("test", "std,panic_abort");
     cargo.args(["--no-run", "--message-format=json-render-diagnostics"]);
-    packages.iter().for_each(|p| drop(cargo.args(["-p", p])));
+    for package in packages {
+        cargo.args(["-p", package]);
+    }
     let output = cargo.stderr(Stdio::inherit()).output().map_err(|e| format!("cargo: {e}"))?;
     if !output.status.success() {
         return Err("the tests do not build for arm64".into());

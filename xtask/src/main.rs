@@ -35,14 +35,14 @@ struct PeersArgs {
     /// Where to measure.
     #[arg(value_parser = ["native", "web", "arm"])]
     place: String,
-    /// Further arguments of the script in bench/peers (`--json` and the like).
+    /// Further arguments of the script in bench/peers: `--json`, `--networks`; `web` and `arm` need theirs (bench/peers/README.md).
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
-        Task::Test(args) => test::run(&args),
+        Task::Test(args) => test::test(&args),
         Task::Peers(args) => peers(&args),
         Task::Fuzz { seconds } => fuzz(seconds),
     };
@@ -58,14 +58,25 @@ fn main() -> ExitCode {
 fn peers(args: &PeersArgs) -> Result<(), String> {
     shell::run(shell::cargo().args(["build", "--release", "-p", "sparrow-cli"]))?;
     shell::run(shell::command("bench/peers/setup").arg(&args.place))?;
-    shell::run(shell::command("bench/peers/run").arg(&args.place).args(&args.rest))
+    let ours = shell::root().join("target/release/sparrow");
+    shell::run(shell::command("bench/peers/run").arg(&args.place).arg("--sparrow").arg(ours).args(&args.rest))
 }
 
 fn fuzz(seconds: u32) -> Result<(), String> {
     tools::cargo_fuzz()?;
     for target in ["file", "import", "run"] {
         let time = format!("-max_total_time={seconds}");
-        shell::run(shell::command("cargo").args(["+nightly", "fuzz", "run", "--fuzz-dir", "fuzz", target, "--", &time, "-rss_limit_mb=4096"]))?;
+        shell::run(shell::command("cargo").args([
+            "+nightly",
+            "fuzz",
+            "run",
+            "--fuzz-dir",
+            "fuzz",
+            target,
+            "--",
+            &time,
+            "-rss_limit_mb=4096",
+        ]))?;
     }
     Ok(())
 }

@@ -27,7 +27,8 @@ pub fn cargo() -> Command {
 
 /// Prints and runs a command; fails if it does.
 pub fn run(command: &mut Command) -> Result<(), String> {
-    println!("$ {}", text(command));
+    // What a command prints may be read by a machine; what we say of it is for people.
+    eprintln!("$ {}", text(command));
     let status = command.status().map_err(|e| format!("{}: {e}", text(command)))?;
     if status.success() { Ok(()) } else { Err(format!("{} failed: {status}", text(command))) }
 }
@@ -40,11 +41,14 @@ pub fn output(command: &mut Command) -> Option<String> {
 
 /// Whether a program is there.
 pub fn has(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
 fn text(command: &Command) -> String {
-    let environment = command.get_envs().filter_map(|(k, v)| Some(format!("{}={} ", k.to_string_lossy(), v?.to_string_lossy())));
-    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(|w| w.to_string_lossy().into_owned());
+    let environment =
+        command.get_envs().filter_map(|(k, v)| Some(format!("{}={} ", k.to_string_lossy(), v?.to_string_lossy())));
+    let words =
+        std::iter::once(command.get_program()).chain(command.get_args()).map(|w| w.to_string_lossy().into_owned());
     environment.collect::<String>() + &words.collect::<Vec<_>>().join(" ")
 }

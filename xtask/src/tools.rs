@@ -17,7 +17,10 @@ impl Cross {
     /// # Errors
     /// What to install where neither can be had.
     pub fn find(target: &'static str) -> Result<Self, String> {
-        let installed = || output(command("rustup").args(["target", "list", "--installed"])).is_some_and(|list| list.lines().any(|l| l == target));
+        let installed = || {
+            output(command("rustup").args(["target", "list", "--installed"]))
+                .is_some_and(|list| list.lines().any(|l| l == target))
+        };
         if installed() || output(command("rustup").args(["target", "add", target])).is_some() && installed() {
             return Ok(Self { toolchain: None, build_std: false, target });
         }
@@ -44,7 +47,14 @@ impl Cross {
 /// # Errors
 /// If apt-get fails or is not there.
 pub fn debian(packages: &[&str]) -> Result<(), String> {
-    let missing: Vec<&str> = packages.iter().copied().filter(|p| output(command("dpkg-query").args(["-W", "-f=${Status}", p])).is_none_or(|s| !s.contains("install ok installed"))).collect();
+    let missing: Vec<&str> = packages
+        .iter()
+        .copied()
+        .filter(|p| {
+            output(command("dpkg-query").args(["-W", "-f=${Status}", p]))
+                .is_none_or(|s| !s.contains("install ok installed"))
+        })
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -161,7 +161,15 @@ impl Builder {
         }
         let pixels = params.out_h as usize * params.out_w as usize;
         let output = (self.dtype, params.y.batch as usize * self.dtype.size());
-        self.layers.push(Layer { name, op, params: cast_slice(bytes_of(&params)).to_vec(), layout, constants, output, work: pixels * count });
+        self.layers.push(Layer {
+            name,
+            op,
+            params: cast_slice(bytes_of(&params)).to_vec(),
+            layout,
+            constants,
+            output,
+            work: pixels * count,
+        });
     }
 
     /// Sums of each channel's kept weights: what a zero point of -128 adds.
@@ -216,11 +224,25 @@ impl Builder {
         };
         let params = cast_slice(bytes_of(&params)).to_vec();
         let (name, output) = (format!("mean {h}x{w}x{c}"), (self.dtype, c * self.dtype.size()));
-        self.layers.push(Layer { name, op: Op::Reduce, params, layout: Layout::Plain, constants: vec![], output, work: h * w * c });
+        self.layers.push(Layer {
+            name,
+            op: Op::Reduce,
+            params,
+            layout: Layout::Plain,
+            constants: vec![],
+            output,
+            work: h * w * c,
+        });
     }
 
     /// Adds an operator on plain inputs of these types, with random elements in place of empty ones.
-    fn operator<P: Pod>(&mut self, name: String, (op, params): (Op, P), inputs: &[(DType, &[u8])], output: (DType, usize)) {
+    fn operator<P: Pod>(
+        &mut self,
+        name: String,
+        (op, params): (Op, P),
+        inputs: &[(DType, &[u8])],
+        output: (DType, usize),
+    ) {
         let mut constants = Vec::new();
         for (i, &(dtype, bytes)) in inputs.iter().enumerate() {
             let random: Vec<u8> = match dtype {
@@ -243,34 +265,93 @@ impl Builder {
         let dims = |shape: &[u32]| core::array::from_fn(|axis| shape.get(axis).copied().unwrap_or(1));
         let whole = [1, 0, 0, 0, 0, 0, 0, 0];
         for function in [BinaryFn::Add, BinaryFn::Mul] {
-            let params = BinaryParams { function: function.number(), dims: dims(&[n]), a: whole, b: whole, lo: -9.0, hi: 9.0 };
-            self.operator(format!("binary {}", function.name()), (Op::Binary, params), &[(F32, &[]), (F32, &[])], (F32, COUNT));
+            let params =
+                BinaryParams { function: function.number(), dims: dims(&[n]), a: whole, b: whole, lo: -9.0, hi: 9.0 };
+            self.operator(
+                format!("binary {}", function.name()),
+                (Op::Binary, params),
+                &[(F32, &[]), (F32, &[])],
+                (F32, COUNT),
+            );
             let params = QBinaryParams {
-                function: function.number(), dims: dims(&[n]), a: whole, b: whole, a_zero: 3, b_zero: -5, y_zero: 1,
-                a_scale: 0.4, b_scale: 0.3, lo: -129.0, hi: 126.0,
+                function: function.number(),
+                dims: dims(&[n]),
+                a: whole,
+                b: whole,
+                a_zero: 3,
+                b_zero: -5,
+                y_zero: 1,
+                a_scale: 0.4,
+                b_scale: 0.3,
+                lo: -129.0,
+                hi: 126.0,
             };
-            self.operator(format!("qbinary {}", function.name()), (Op::QBinary, params), &[(I8, &[]), (I8, &[])], (I8, COUNT));
+            self.operator(
+                format!("qbinary {}", function.name()),
+                (Op::QBinary, params),
+                &[(I8, &[]), (I8, &[])],
+                (I8, COUNT),
+            );
         }
         let row = [64, 1, 0, 0, 0, 0, 0, 0];
         let column = [0, 1, 0, 0, 0, 0, 0, 0];
-        let params = BinaryParams { function: BinaryFn::Mul.number(), dims: dims(&[n / 64, 64]), a: row, b: column, lo: -9.0, hi: 9.0 };
+        let params = BinaryParams {
+            function: BinaryFn::Mul.number(),
+            dims: dims(&[n / 64, 64]),
+            a: row,
+            b: column,
+            lo: -9.0,
+            hi: 9.0,
+        };
         self.operator("binary mul by channel".into(), (Op::Binary, params), &[(F32, &[]), (F32, &[])], (F32, COUNT));
         let one = 0.02f32.to_ne_bytes();
         let params = ChannelParams { outer: 1, channels: 1, inner: n };
         self.operator("quantize".into(), (Op::Quantize, params), &[(F32, &[]), (F32, &one), (I8, &[0])], (I8, COUNT));
-        self.operator("dequantize".into(), (Op::Dequantize, params), &[(I8, &[]), (F32, &one), (I8, &[0])], (F32, COUNT));
+        self.operator(
+            "dequantize".into(),
+            (Op::Dequantize, params),
+            &[(I8, &[]), (F32, &one), (I8, &[0])],
+            (F32, COUNT),
+        );
         let params = RequantizeParams { outer: 1, channels: 1, inner: n, x_zero: 3, y_zero: 4, lo: -100.0, hi: 99.0 };
         self.operator("requantize".into(), (Op::Requantize, params), &[(I8, &[]), (F32, &one)], (I8, COUNT));
         self.operator("lut".into(), (Op::Lut, LutParams { count: n }), &[(I8, &[]), (I8, &[7; 256])], (I8, COUNT));
         for dtype in [F32, I8] {
-            let params = ReduceParams { function: ReduceFn::Mean.number(), dims: dims(&[64, 1024]), mask: 1, scale: 1.0 / 64.0, x_zero: 0, y_zero: 0 };
-            self.operator(format!("mean 64x1024 {}", dtype.name()), (Op::Reduce, params), &[(dtype, &[])], (dtype, 1024));
+            let params = ReduceParams {
+                function: ReduceFn::Mean.number(),
+                dims: dims(&[64, 1024]),
+                mask: 1,
+                scale: 1.0 / 64.0,
+                x_zero: 0,
+                y_zero: 0,
+            };
+            self.operator(
+                format!("mean 64x1024 {}", dtype.name()),
+                (Op::Reduce, params),
+                &[(dtype, &[])],
+                (dtype, 1024),
+            );
             for function in PoolFn::ALL {
                 let params = PoolParams {
-                    function: function.number(), batch: 1, channels: 64, input: [1, 32, 32], output: [1, 16, 16],
-                    kernel: [1, 3, 3], stride: [1, 2, 2], dilation: [1; 3], before: [0; 3], after: [0, 1, 1], scale: 1.0, ..Zeroable::zeroed()
+                    function: function.number(),
+                    batch: 1,
+                    channels: 64,
+                    input: [1, 32, 32],
+                    output: [1, 16, 16],
+                    kernel: [1, 3, 3],
+                    stride: [1, 2, 2],
+                    dilation: [1; 3],
+                    before: [0; 3],
+                    after: [0, 1, 1],
+                    scale: 1.0,
+                    ..Zeroable::zeroed()
                 };
-                self.operator(format!("pool 3x3 s2 {} {}", function.name(), dtype.name()), (Op::Pool, params), &[(dtype, &[])], (dtype, COUNT / 4));
+                self.operator(
+                    format!("pool 3x3 s2 {} {}", function.name(), dtype.name()),
+                    (Op::Pool, params),
+                    &[(dtype, &[])],
+                    (dtype, COUNT / 4),
+                );
             }
         }
         let params = SoftmaxParams { outer: 64, len: 1024, inner: 1, log: 0 };
@@ -304,7 +385,19 @@ impl Builder {
 
 /// Stride and output channels of MobileNet-v1's 13 pairs of depthwise and 1x1 layers.
 const STAGES: [(usize, usize); 13] = [
-    (1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), (1, 512), (1, 512), (1, 512), (1, 512), (1, 512), (2, 1024), (1, 1024),
+    (1, 64),
+    (2, 128),
+    (1, 128),
+    (2, 256),
+    (1, 256),
+    (2, 512),
+    (1, 512),
+    (1, 512),
+    (1, 512),
+    (1, 512),
+    (1, 512),
+    (2, 1024),
+    (1, 1024),
 ];
 
 /// Elements of an operator by itself.
@@ -346,7 +439,8 @@ impl Net {
     pub fn operators(kernels: Kernels) -> Self {
         let mut builder = Builder { random: Random(7), dtype: DType::F32, sparsity: 0, block: 16, layers: Vec::new() };
         builder.operators();
-        let activations = core::iter::once(Bytes::new(0)).chain(builder.layers.iter().map(|layer| Bytes::new(layer.output.1)));
+        let activations =
+            core::iter::once(Bytes::new(0)).chain(builder.layers.iter().map(|layer| Bytes::new(layer.output.1)));
         Self { activations: activations.collect(), layers: builder.layers, dtype: DType::F32, kernels }
     }
 
@@ -361,7 +455,11 @@ impl Net {
         let mut inputs = [None; MAX_INPUTS];
         inputs[0] = Some(Input { dtype: self.dtype, layout: Layout::Plain, bytes: self.activations[i].get() });
         for (at, dtype, layout, bytes) in &layer.constants {
-            let bytes = if layer.layout.is_sparse() && *at == conv_input::INDEX { index_bytes(layer, bytes) } else { bytes.get() };
+            let bytes = if layer.layout.is_sparse() && *at == conv_input::INDEX {
+                index_bytes(layer, bytes)
+            } else {
+                bytes.get()
+            };
             inputs[*at] = Some(Input { dtype: *dtype, layout: *layout, bytes });
         }
         let target = self.activations[i + 1].get();

@@ -78,7 +78,9 @@ impl Pool {
         let mut pool = Self { shared: Arc::default(), workers: Vec::new() };
         for number in 1..threads {
             let shared = Arc::clone(&pool.shared);
-            let worker = std::thread::Builder::new().name(format!("sparrow-{number}")).spawn(move || worker(&shared, threads))?;
+            let worker = std::thread::Builder::new()
+                .name(format!("sparrow-{number}"))
+                .spawn(move || worker(&shared, threads))?;
             pool.workers.push(worker);
         }
         Ok(pool)
@@ -137,7 +139,8 @@ impl Threads for Pool {
         {
             let mut state = shared.lock();
             // SAFETY: only the lifetime changes; `Finish` keeps this call from ending while a worker uses the closure.
-            let work: *const (dyn Fn(Range<usize>) + Sync + 'static) = unsafe { std::mem::transmute(job as *const (dyn Fn(Range<usize>) + Sync)) };
+            let work: *const (dyn Fn(Range<usize>) + Sync + 'static) =
+                unsafe { std::mem::transmute(job as *const (dyn Fn(Range<usize>) + Sync)) };
             state.job = Some(Job { work, units });
             shared.next.store(0, Ordering::Relaxed);
             shared.busy.store(self.workers.len(), Ordering::Relaxed);
@@ -174,7 +177,11 @@ mod tests {
             let pool = Pool::new(threads).unwrap();
             for units in [0, 1, 2, 7, 1000] {
                 let counts: Vec<AtomicUsize> = (0..units).map(|_| AtomicUsize::new(0)).collect();
-                pool.run(units, &|range| range.for_each(|i| drop(counts[i].fetch_add(1, Ordering::Relaxed))));
+                pool.run(units, &|range| {
+                    for i in range {
+                        counts[i].fetch_add(1, Ordering::Relaxed);
+                    }
+                });
                 assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1), "{threads} threads, {units} units");
             }
         }
@@ -188,7 +195,9 @@ mod tests {
         let sum = AtomicUsize::new(0);
         // A worker's own panic of the first job may still be noted: it was passed on with the caller's.
         pool.shared.lock().panicked = false;
-        pool.run(64, &|range| drop(sum.fetch_add(range.len(), Ordering::Relaxed)));
+        pool.run(64, &|range| {
+            sum.fetch_add(range.len(), Ordering::Relaxed);
+        });
         assert_eq!(sum.load(Ordering::Relaxed), 64);
     }
 }

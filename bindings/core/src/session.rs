@@ -102,7 +102,14 @@ impl Session {
         let entry = model.view().entry(options.entry).ok_or(runtime::Error::NoEntry(options.entry))?;
         let arena = MutBorrow::new(AlignedBytes::zeroed(entry.arena_size));
         let owner = Owner { model: model.clone(), kernels: kernels(options.features), arena };
-        let cell = Cell::try_new(owner, |owner| runtime::Session::new(owner.model.view(), options.entry, &owner.kernels, owner.arena.borrow_mut().as_mut_slice()))?;
+        let cell = Cell::try_new(owner, |owner| {
+            runtime::Session::new(
+                owner.model.view(),
+                options.entry,
+                &owner.kernels,
+                owner.arena.borrow_mut().as_mut_slice(),
+            )
+        })?;
         let pool = match options.threads {
             0 | 1 => None,
             threads => Some(Pool::new(threads).map_err(|source| Error::Io { path: "a thread".into(), source })?),
@@ -122,12 +129,16 @@ impl Session {
 
     /// The inputs.
     pub fn inputs(&self) -> Vec<TensorInfo> {
-        self.cell.with_dependent(|_, s| (0..s.entry().inputs.len()).filter_map(|i| s.input_tensor(i)).map(|t| TensorInfo::of(&t)).collect())
+        self.cell.with_dependent(|_, s| {
+            (0..s.entry().inputs.len()).filter_map(|i| s.input_tensor(i)).map(|t| TensorInfo::of(&t)).collect()
+        })
     }
 
     /// The outputs.
     pub fn outputs(&self) -> Vec<TensorInfo> {
-        self.cell.with_dependent(|_, s| (0..s.entry().outputs.len()).filter_map(|i| s.output_tensor(i)).map(|t| TensorInfo::of(&t)).collect())
+        self.cell.with_dependent(|_, s| {
+            (0..s.entry().outputs.len()).filter_map(|i| s.output_tensor(i)).map(|t| TensorInfo::of(&t)).collect()
+        })
     }
 
     /// The kernel of every operator, in the order they run.
@@ -193,9 +204,14 @@ impl Session {
     ///
     /// # Errors
     /// [`runtime::Error::Cancelled`] if it did.
-    pub fn run_with(&mut self, mut observe: impl FnMut(&runtime::Session, Step) -> ControlFlow<()>) -> Result<(), Error> {
+    pub fn run_with(
+        &mut self,
+        mut observe: impl FnMut(&runtime::Session, Step) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         let threads: &dyn Threads = self.pool.as_ref().map_or(&OneThread, |pool| pool);
-        Ok(self.cell.with_dependent_mut(|_, session| session.run_with(threads, &mut |session, step| observe(session, step)))?)
+        Ok(self
+            .cell
+            .with_dependent_mut(|_, session| session.run_with(threads, &mut |session, step| observe(session, step)))?)
     }
 
     /// Runs the entry point and times every operator.
@@ -211,7 +227,12 @@ impl Session {
                 Step::End(index, kernel) => {
                     let time = begun.elapsed();
                     if let Some(operator) = session.model().operator(index) {
-                        profile.ops.push(ProfiledOp { name: operator.name.to_owned(), op: operator.op.name(), kernel: kernel.name, time });
+                        profile.ops.push(ProfiledOp {
+                            name: operator.name.to_owned(),
+                            op: operator.op.name(),
+                            kernel: kernel.name,
+                            time,
+                        });
                     }
                 }
             }
@@ -224,7 +245,9 @@ impl Session {
 fn check<T: Element>(role: &'static str, index: usize, count: usize, tensor: Option<TensorInfo>) -> Result<(), Error> {
     match tensor {
         None => Err(Error::NoTensor { role, index, count }),
-        Some(info) if !T::is(info.dtype) => Err(Error::Type { role, index, name: info.name, found: info.dtype.name(), asked: T::NAME }),
+        Some(info) if !T::is(info.dtype) => {
+            Err(Error::Type { role, index, name: info.name, found: info.dtype.name(), asked: T::NAME })
+        }
         Some(_) => Ok(()),
     }
 }

@@ -49,7 +49,13 @@ unsafe fn dense<const P: usize>(tile: &Tile) {
     // SAFETY: bias, weights and runs are as the tile says: a tap has `units` units.
     unsafe {
         let bias = bias_i8::<4>(tile).map(|sum| vreinterpretq_s64_s32(sum));
-        let bias: [int32x4_t; 8] = core::array::from_fn(|c| vreinterpretq_s32_s64(if c % 2 == 0 { vzip1q_s64(bias[c / 2], bias[c / 2]) } else { vzip2q_s64(bias[c / 2], bias[c / 2]) }));
+        let bias: [int32x4_t; 8] = core::array::from_fn(|c| {
+            vreinterpretq_s32_s64(if c % 2 == 0 {
+                vzip1q_s64(bias[c / 2], bias[c / 2])
+            } else {
+                vzip2q_s64(bias[c / 2], bias[c / 2])
+            })
+        });
         let mut sums: Sums<P> = [bias; P];
         let units = tile.kc.div_ceil(4);
         let mut weights = tile.weights;

@@ -67,12 +67,18 @@ unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(tile:
             let mut x: [*const u8; R] = core::array::from_fn(|r| *runs.add(r));
             let blocks = units / N::LANES;
             if blocks > 0 {
-                let mut feed = Feed { weights: load::<N, W, V>(weights, tile.panel_stride), inputs: x.map(|x| N::load_lanes(x)) };
+                let mut feed =
+                    Feed { weights: load::<N, W, V>(weights, tile.panel_stride), inputs: x.map(|x| N::load_lanes(x)) };
                 for left in (0..blocks).rev() {
                     // What is loaded ahead of the last block is the last block again.
                     let next = if left > 0 { (16, N::LANES * V * N::VECTOR) } else { (0, 0) };
                     x = x.map(|x| x.add(next.0));
-                    let ahead = Ahead { lane: weights, weights: weights.add(next.1), panel_stride: tile.panel_stride, inputs: x };
+                    let ahead = Ahead {
+                        lane: weights,
+                        weights: weights.add(next.1),
+                        panel_stride: tile.panel_stride,
+                        inputs: x,
+                    };
                     N::steps::<R, W, V>(&mut sums, &mut feed, &ahead);
                     weights = ahead.weights;
                 }
@@ -80,7 +86,8 @@ unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(tile:
                 weights = weights.add(N::LANES * V * N::VECTOR);
             }
             for _ in 0..units % N::LANES {
-                let mut feed = Feed { weights: load::<N, W, V>(weights, tile.panel_stride), inputs: x.map(|x| N::load_unit(x)) };
+                let mut feed =
+                    Feed { weights: load::<N, W, V>(weights, tile.panel_stride), inputs: x.map(|x| N::load_unit(x)) };
                 let ahead = Ahead { lane: weights, weights, panel_stride: tile.panel_stride, inputs: x };
                 step::<N, R, W, V, 0, true, true>(&mut sums, &mut feed, &ahead);
                 x = x.map(|x| x.add(N::UNIT));
@@ -113,7 +120,10 @@ pub struct Ahead<const R: usize> {
 /// # Safety
 /// They are readable.
 #[inline(always)]
-pub unsafe fn load<N: Number, const W: usize, const V: usize>(weights: *const u8, panel_stride: usize) -> [N::Weights; W] {
+pub unsafe fn load<N: Number, const W: usize, const V: usize>(
+    weights: *const u8,
+    panel_stride: usize,
+) -> [N::Weights; W] {
     // SAFETY: the caller's promise.
     core::array::from_fn(|v| unsafe { N::load_weights(weights.add(v / V * panel_stride + v % V * N::VECTOR)) })
 }
@@ -125,7 +135,15 @@ pub unsafe fn load<N: Number, const W: usize, const V: usize>(weights: *const u8
 /// # Safety
 /// What lies ahead is readable; the kernel's features are there.
 #[inline(always)]
-pub unsafe fn step<N: Number, const R: usize, const W: usize, const V: usize, const L: i32, const LAST: bool, const SINGLE: bool>(
+pub unsafe fn step<
+    N: Number,
+    const R: usize,
+    const W: usize,
+    const V: usize,
+    const L: i32,
+    const LAST: bool,
+    const SINGLE: bool,
+>(
     sums: &mut Sums<N, R, W>,
     feed: &mut Feed<N, R, W>,
     ahead: &Ahead<R>,
@@ -137,7 +155,8 @@ pub unsafe fn step<N: Number, const R: usize, const W: usize, const V: usize, co
             for r in 0..R {
                 sums[r][v] = N::multiply_add::<L>(sums[r][v], feed.weights[v], feed.inputs[r]);
                 if LAST && v == W - 1 {
-                    feed.inputs[r] = if SINGLE { N::load_unit(ahead.inputs[r]) } else { N::load_lanes(ahead.inputs[r]) };
+                    feed.inputs[r] =
+                        if SINGLE { N::load_unit(ahead.inputs[r]) } else { N::load_lanes(ahead.inputs[r]) };
                 }
             }
             feed.weights[v] = N::load_weights(next.add(v / V * ahead.panel_stride + v % V * N::VECTOR));
@@ -150,7 +169,11 @@ pub unsafe fn step<N: Number, const R: usize, const W: usize, const V: usize, co
 /// # Safety
 /// The kernel's features are there.
 #[inline(always)]
-pub unsafe fn turn<N: Number, const W: usize, const L: i32>(sums: &mut [N::Sum; W], weights: [N::Weights; W], input: N::Input) {
+pub unsafe fn turn<N: Number, const W: usize, const L: i32>(
+    sums: &mut [N::Sum; W],
+    weights: [N::Weights; W],
+    input: N::Input,
+) {
     for (sum, w) in sums.iter_mut().zip(weights) {
         // SAFETY: the caller's promise.
         *sum = unsafe { N::multiply_add::<L>(*sum, w, input) };
@@ -224,7 +247,8 @@ unsafe fn sparse<N: Number, const R: usize, const W: usize>(tile: &Tile, rows: u
                 continue;
             }
             let at = |position: *const u16| x.map(|x| x.add(usize::from(*position) * N::UNIT));
-            let mut feed = Feed { weights: load::<N, W, W>(weights, 0), inputs: at(positions).map(|x| N::load_unit(x)) };
+            let mut feed =
+                Feed { weights: load::<N, W, W>(weights, 0), inputs: at(positions).map(|x| N::load_unit(x)) };
             for left in (0..kept).rev() {
                 // What is loaded ahead of the last unit is the last unit again.
                 let next = if left > 0 { (1, W * N::VECTOR) } else { (0, 0) };

@@ -48,12 +48,19 @@ pub trait Number {
     /// `sum + w * lane L of x`.
     unsafe fn multiply_add<const L: i32>(sum: Self::Sum, w: Self::Weights, x: Self::Input) -> Self::Sum;
     /// [`step`] for each lane.
-    unsafe fn steps<const R: usize, const W: usize, const V: usize>(sums: &mut Sums<Self, R, W>, feed: &mut Feed<Self, R, W>, ahead: &Ahead<R>)
-    where
+    unsafe fn steps<const R: usize, const W: usize, const V: usize>(
+        sums: &mut Sums<Self, R, W>,
+        feed: &mut Feed<Self, R, W>,
+        ahead: &Ahead<R>,
+    ) where
         Self: Sized;
     /// [`turn`] for each lane.
-    unsafe fn turns<const W: usize, const V: usize>(sets: &mut [Sums<Self, 1, W>; SETS], weights: *const u8, panel_stride: usize, input: Self::Input)
-    where
+    unsafe fn turns<const W: usize, const V: usize>(
+        sets: &mut [Sums<Self, 1, W>; SETS],
+        weights: *const u8,
+        panel_stride: usize,
+        input: Self::Input,
+    ) where
         Self: Sized;
     /// The last step.
     unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[Self::Sum; W]; R]);
@@ -156,7 +163,9 @@ impl Number for F32 {
             for (r, sums) in sums.into_iter().enumerate() {
                 for (v, sum) in sums.into_iter().enumerate() {
                     // SAFETY: `r` is below `ROWS`, and the channels exist.
-                    unsafe { vst1q_f32((*tile.y.add(r)).cast::<f32>().add(4 * v), vminnmq_f32(vmaxnmq_f32(sum, lo), hi)) };
+                    unsafe {
+                        vst1q_f32((*tile.y.add(r)).cast::<f32>().add(4 * v), vminnmq_f32(vmaxnmq_f32(sum, lo), hi))
+                    };
                 }
             }
         } else {
@@ -260,7 +269,8 @@ impl Number for F16 {
     unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[H8; W]; R]) {
         if is_plain(&tile.epilogue, DType::F16, !tile.residual.is_null()) && tile.channels >= 8 * W {
             // SAFETY: base architecture.
-            let [lo, hi] = [tile.epilogue.lo, tile.epilogue.hi].map(|bound| unsafe { narrow_pair(vdupq_n_f32(bound), vdupq_n_f32(bound)) });
+            let [lo, hi] = [tile.epilogue.lo, tile.epilogue.hi]
+                .map(|bound| unsafe { narrow_pair(vdupq_n_f32(bound), vdupq_n_f32(bound)) });
             for (r, sums) in sums.into_iter().enumerate() {
                 for (v, sum) in sums.into_iter().enumerate() {
                     // SAFETY: `r` is below `ROWS`, and the channels exist.
@@ -450,8 +460,14 @@ unsafe fn store_i8<const R: usize, const W: usize>(tile: &Tile, first: usize, su
         for (r, sums) in sums.into_iter().enumerate() {
             let y = (*tile.y.add(first + r)).cast::<i8>();
             match W {
-                4 => vst1q_s8(y, requant.codes16(core::array::from_fn(|v| sums[v % W]), core::array::from_fn(|v| factors[v % W]))),
-                2 => vst1_s8(y, requant.codes8(core::array::from_fn(|v| sums[v % W]), core::array::from_fn(|v| factors[v % W]))),
+                4 => vst1q_s8(
+                    y,
+                    requant.codes16(core::array::from_fn(|v| sums[v % W]), core::array::from_fn(|v| factors[v % W])),
+                ),
+                2 => vst1_s8(
+                    y,
+                    requant.codes8(core::array::from_fn(|v| sums[v % W]), core::array::from_fn(|v| factors[v % W])),
+                ),
                 _ => {
                     let codes = requant.codes8([sums[0]; 2], [factors[0]; 2]);
                     y.cast::<i32>().write_unaligned(vget_lane_s32::<0>(vreinterpret_s32_s8(codes)));

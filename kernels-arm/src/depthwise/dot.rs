@@ -183,7 +183,11 @@ impl Eight<'_> {
             (0..left * groups).chain(inside * groups..count * groups).for_each(|i| *columns.add(i) = pad);
             for group in 0..groups {
                 let first = start.wrapping_add(left as isize) as usize;
-                self.turn_group::<K>(group, first, core::slice::from_raw_parts_mut(columns.add(left * groups), (inside - left) * groups));
+                self.turn_group::<K>(
+                    group,
+                    first,
+                    core::slice::from_raw_parts_mut(columns.add(left * groups), (inside - left) * groups),
+                );
             }
         }
     }
@@ -209,7 +213,10 @@ impl Eight<'_> {
         if count < 8 {
             for (i, to) in to.iter_mut().step_by(groups).enumerate() {
                 // SAFETY: pixel and channels exist.
-                *to = turn(rows.map(|(x, step)| unsafe { vreinterpret_s8_u8(vget_low_u8(load_bytes(x.add(i * step), count))) }));
+                *to =
+                    turn(rows.map(|(x, step)| unsafe {
+                        vreinterpret_s8_u8(vget_low_u8(load_bytes(x.add(i * step), count)))
+                    }));
             }
             return;
         }
@@ -244,7 +251,11 @@ impl Eight<'_> {
     /// # Safety
     /// Their columns are in the room; the CPU has dotprod.
     #[inline(always)]
-    unsafe fn sums<const K: usize, const OUTS: usize>(&self, bias: [int32x4_t; 2], at: usize) -> [[int32x4_t; 2]; OUTS] {
+    unsafe fn sums<const K: usize, const OUTS: usize>(
+        &self,
+        bias: [int32x4_t; 2],
+        at: usize,
+    ) -> [[int32x4_t; 2]; OUTS] {
         let (kh, kw, dil) = kernel_size::<K>(self.row);
         let groups = kh.div_ceil(4);
         let mut sums = [bias; OUTS];
@@ -254,7 +265,10 @@ impl Eight<'_> {
                 unsafe {
                     let weights = *self.room.kernel.get_unchecked(kx).get_unchecked(group);
                     for (out, sums) in sums.iter_mut().enumerate() {
-                        let column = *self.room.columns.get_unchecked(((at + out) * self.row.stride_w + kx * dil) * groups + group);
+                        let column = *self
+                            .room
+                            .columns
+                            .get_unchecked(((at + out) * self.row.stride_w + kx * dil) * groups + group);
                         *sums = [sdot(sums[0], weights[0], column[0]), sdot(sums[1], weights[1], column[1])];
                     }
                 }
@@ -308,8 +322,14 @@ impl Eight<'_> {
 pub unsafe fn put_slow(row: &Row, channel: usize, ox: usize, sums: &[int32x4_t; 2]) {
     let size = DType::ALL[row.epilogue.output as usize].size();
     let vector = |values: *const f32| if values.is_null() { values } else { values.wrapping_add(channel) };
-    let residual = if row.residual.is_null() { row.residual } else { row.residual.wrapping_add(ox * row.residual_step + channel * size) };
+    let residual = if row.residual.is_null() {
+        row.residual
+    } else {
+        row.residual.wrapping_add(ox * row.residual_step + channel * size)
+    };
     let slow = Slow { epilogue: &row.epilogue, slopes: vector(row.slopes), channels: (row.channels - channel).min(8) };
     // SAFETY: the caller's promise.
-    unsafe { slow.pixel_i32(sums.as_ptr().cast(), vector(row.scale), residual, row.y.add(ox * row.y_step + channel * size)) };
+    unsafe {
+        slow.pixel_i32(sums.as_ptr().cast(), vector(row.scale), residual, row.y.add(ox * row.y_step + channel * size))
+    };
 }

@@ -196,7 +196,11 @@ impl<'a, N: Lanes> Column<'a, N> {
             let at = (ox + out) * row.y_step + self.channel * Self::SIZE;
             // SAFETY: y has this pixel and these channels.
             unsafe {
-                if line.plain { N::store(row.y.add(at), N::clamp(sum, line.lo, line.hi)) } else { self.put_slow(ox + out, sum) }
+                if line.plain {
+                    N::store(row.y.add(at), N::clamp(sum, line.lo, line.hi))
+                } else {
+                    self.put_slow(ox + out, sum)
+                }
             }
         }
     }
@@ -211,7 +215,11 @@ impl<'a, N: Lanes> Column<'a, N> {
         unsafe {
             N::store_wide(wide.as_mut_ptr(), v);
             let slopes = if row.slopes.is_null() { row.slopes } else { row.slopes.add(self.channel) };
-            let residual = if row.residual.is_null() { row.residual } else { row.residual.add(ox * row.residual_step + self.channel * Self::SIZE) };
+            let residual = if row.residual.is_null() {
+                row.residual
+            } else {
+                row.residual.add(ox * row.residual_step + self.channel * Self::SIZE)
+            };
             let y = row.y.add(ox * row.y_step + self.channel * Self::SIZE);
             Slow { epilogue: &row.epilogue, slopes, channels: self.count }.pixel_f32(wide.as_ptr(), residual, y);
         }
@@ -222,7 +230,13 @@ impl<'a, N: Lanes> Column<'a, N> {
     /// # Safety
     /// The windows lie inside the picture, in all `LANES` channels.
     #[inline(always)]
-    unsafe fn window<const K: usize, const S: usize>(&self, weights: &[[N::Vector; K]; K], x: &[*const u8; K], steps: &[usize; K], ox: usize) {
+    unsafe fn window<const K: usize, const S: usize>(
+        &self,
+        weights: &[[N::Vector; K]; K],
+        x: &[*const u8; K],
+        steps: &[usize; K],
+        ox: usize,
+    ) {
         let mut sums = [self.bias; OUTS];
         for ky in 0..K {
             for column in 0..(OUTS - 1) * S + K {
@@ -253,9 +267,12 @@ impl<'a, N: Lanes> Column<'a, N> {
         unsafe {
             let inputs: [_; K] = core::array::from_fn(|ky| *row.inputs.add(ky));
             let steps = inputs.map(|input| input.step);
-            let weights: [[N::Vector; K]; K] = core::array::from_fn(|ky| core::array::from_fn(|kx| self.weight(ky * K + kx)));
+            let weights: [[N::Vector; K]; K] =
+                core::array::from_fn(|ky| core::array::from_fn(|kx| self.weight(ky * K + kx)));
             let first = (from * S).wrapping_sub(row.pad_left as usize);
-            let start = inputs.map(|input| input.start.wrapping_add(first.wrapping_mul(input.step)).wrapping_add(self.channel * Self::SIZE));
+            let start = inputs.map(|input| {
+                input.start.wrapping_add(first.wrapping_mul(input.step)).wrapping_add(self.channel * Self::SIZE)
+            });
             let mut x = start;
             let mut ox = from;
             loop {
@@ -371,7 +388,12 @@ impl<N: Lanes, const SPARSE: bool> RowMicro for Float<N, SPARSE> {
         let done = if inside.len() >= OUTS { inside.end } else { inside.start };
         // SAFETY: the caller's promise; `inside.start..done` have their windows inside the picture.
         unsafe {
-            let line = Line { row, lo: N::splat(row.epilogue.lo), hi: N::splat(row.epilogue.hi), plain: is_plain(&row.epilogue, N::TYPE, !row.residual.is_null()) };
+            let line = Line {
+                row,
+                lo: N::splat(row.epilogue.lo),
+                hi: N::splat(row.epilogue.hi),
+                plain: is_plain(&row.epilogue, N::TYPE, !row.residual.is_null()),
+            };
             if done > inside.start {
                 Self::inside(&line, inside.start, done);
             }
@@ -407,7 +429,8 @@ impl<N: Lanes, const SPARSE: bool> Float<N, SPARSE> {
                 _ => {
                     let places = places(row);
                     for (block, v) in Self::vectors(row) {
-                        Column::new(line, block.channel + v * N::LANES, block.weights.add(v * 16)).list(block.taps, &places, from, to);
+                        Column::new(line, block.channel + v * N::LANES, block.weights.add(v * 16))
+                            .list(block.taps, &places, from, to);
                     }
                 }
             }
@@ -420,7 +443,9 @@ impl<N: Lanes, const SPARSE: bool> Float<N, SPARSE> {
     unsafe fn walk<const K: usize, const S: usize>(line: &Line<N>, from: usize, to: usize) {
         for (block, v) in Self::vectors(line.row) {
             // SAFETY: the channels exist; the weights are the block's.
-            unsafe { Column::new(line, block.channel + v * N::LANES, block.weights.add(v * 16)).walk::<K, S>(from, to) };
+            unsafe {
+                Column::new(line, block.channel + v * N::LANES, block.weights.add(v * 16)).walk::<K, S>(from, to)
+            };
         }
     }
 
@@ -474,7 +499,8 @@ impl<N: Lanes, const SPARSE: bool> Float<N, SPARSE> {
     unsafe fn whole_block<const V: usize>(line: &Line<N>, block: &Block, ox: usize, x: &[*const u8]) {
         // SAFETY: the channels exist; the weights are the block's.
         unsafe {
-            let columns: [_; V] = core::array::from_fn(|v| Column::new(line, block.channel + v * N::LANES, block.weights.add(v * 16)));
+            let columns: [_; V] =
+                core::array::from_fn(|v| Column::new(line, block.channel + v * N::LANES, block.weights.add(v * 16)));
             let mut sums: [_; V] = core::array::from_fn(|v| columns[v].bias);
             for (n, x) in x.iter().enumerate() {
                 let x = x.add(block.channel * N::TYPE.size());

@@ -27,7 +27,12 @@ impl Moments {
     /// From rows of `positions` elements each, one after another.
     pub fn of(rows: &[f32], positions: usize) -> Self {
         let count = rows.len() / positions.max(1);
-        let x = Mat::from_fn(count, positions + 1, |r, c| if c < positions { f64::from(rows[r * positions + c]) } else { 1.0 });
+        let x =
+            Mat::from_fn(
+                count,
+                positions + 1,
+                |r, c| if c < positions { f64::from(rows[r * positions + c]) } else { 1.0 },
+            );
         let mut gram = x.transpose() * &x;
         let mean = (0..positions).map(|i| gram[(i, i)]).sum::<f64>() / positions.max(1) as f64;
         for i in 0..=positions {

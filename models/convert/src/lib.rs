@@ -7,8 +7,8 @@
 //! [`onnx`] reads and writes the protobuf, [`import`] turns it into the [`ir`]: a list of typed operators with every
 //! shape known, every default filled in and every difference between operator-set versions gone.
 
-pub mod conformance;
 pub mod compensate;
+pub mod conformance;
 pub mod evaluate;
 pub mod import;
 pub mod ir;

@@ -38,7 +38,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { import: ImportOptions::default(), precision: Precision::F32, sparsity: 0.0, pattern: Pattern::Auto, samples: Vec::new(), kernels: Kernels::scalar() }
+        Self {
+            import: ImportOptions::default(),
+            precision: Precision::F32,
+            sparsity: 0.0,
+            pattern: Pattern::Auto,
+            samples: Vec::new(),
+            kernels: Kernels::scalar(),
+        }
     }
 }
 
@@ -63,7 +70,9 @@ pub enum Error {
         reason: String,
     },
     /// int8 was asked for without anything to calibrate on.
-    #[error("int8 needs the range of every value: give samples of real input with --calibrate FILE.npz|DIR (--calibrate noise, for timing only), or a network that is quantized already")]
+    #[error(
+        "int8 needs the range of every value: give samples of real input with --calibrate FILE.npz|DIR (--calibrate noise, for timing only), or a network that is quantized already"
+    )]
     NoSamples,
     /// An option has a value it cannot have.
     #[error("{0}")]
@@ -133,14 +142,20 @@ pub fn convert(model: &Model, options: &Options, progress: &mut Progress) -> Res
     simplify(&mut graph);
     let stored = absorb_quantized(&mut graph);
     let quantized_already = !stored.activations.is_empty();
-    let precision = if quantized_already && options.precision == Precision::F32 { Precision::I8 } else { options.precision };
+    let precision =
+        if quantized_already && options.precision == Precision::F32 { Precision::I8 } else { options.precision };
     if quantized_already {
         notes.push("the network comes quantized: its own scales are used".into());
     }
     progress("prune", 2, 5);
     let moments = if options.sparsity > 0.0 { moments(&graph, options, progress)? } else { HashMap::new() };
-    let decisions = prune::prune(&mut graph, &prune::Options { sparsity: options.sparsity, pattern: options.pattern, precision }, &moments);
-    let mut settings = Settings { precision, activations: stored.activations, weights: stored.weights, ..Settings::default() };
+    let decisions = prune::prune(
+        &mut graph,
+        &prune::Options { sparsity: options.sparsity, pattern: options.pattern, precision },
+        &moments,
+    );
+    let mut settings =
+        Settings { precision, activations: stored.activations, weights: stored.weights, ..Settings::default() };
     settings.blocks = decisions.iter().filter_map(|d| Some((d.node, d.block?))).collect();
     if precision == Precision::I8 && !quantized_already {
         if options.samples.is_empty() {
@@ -170,10 +185,17 @@ pub fn arrange(graph: &Graph, sample: &Sample) -> Result<Vec<Tensor>, String> {
             format!("there is no array for input '{}' (there are: {})", value.name, names.join(", "))
         })?;
         if found.dtype() != value.dtype {
-            return Err(format!("input '{}' takes {}, the array holds {}", value.name, value.dtype.name(), found.dtype().name()));
+            return Err(format!(
+                "input '{}' takes {}, the array holds {}",
+                value.name,
+                value.dtype.name(),
+                found.dtype().name()
+            ));
         }
         // A missing batch axis is no misunderstanding.
-        found.reshaped(&value.dims).ok_or_else(|| format!("input '{}' has shape {:?}, the array {:?}", value.name, value.dims, found.dims()))
+        found
+            .reshaped(&value.dims)
+            .ok_or_else(|| format!("input '{}' has shape {:?}, the array {:?}", value.name, value.dims, found.dims()))
     };
     graph.inputs.iter().map(one).collect()
 }
@@ -191,7 +213,9 @@ fn moments(graph: &Graph, options: &Options, progress: &mut Progress) -> Result<
         let values = reference.run(&arrange(graph, sample).map_err(|reason| Error::Sample { index, reason })?)?;
         for (node, layer) in graph.nodes.iter().enumerate().filter(|(_, n)| has_weights(n)) {
             let x = layer.input(0).and_then(|x| values.get(&graph.value(x).name));
-            rows.entry(node).or_default().extend(x.and_then(|x| prune::input_rows(graph, node, x, each)).unwrap_or_default());
+            rows.entry(node)
+                .or_default()
+                .extend(x.and_then(|x| prune::input_rows(graph, node, x, each)).unwrap_or_default());
         }
     }
     let count = rows.len();
@@ -205,7 +229,8 @@ fn moments(graph: &Graph, options: &Options, progress: &mut Progress) -> Result<
 
 fn calibrate(graph: &Graph, options: &Options, progress: &mut Progress) -> Result<Ranges, Error> {
     let mut ranges = Ranges::default();
-    let ids: HashMap<&str, ValueId> = graph.values.iter().enumerate().map(|(i, v)| (v.name.as_str(), ValueId(i as u32))).collect();
+    let ids: HashMap<&str, ValueId> =
+        graph.values.iter().enumerate().map(|(i, v)| (v.name.as_str(), ValueId(i as u32))).collect();
     let reference = evaluate::Reference::new(graph, &options.kernels)?;
     for (index, sample) in options.samples.iter().enumerate() {
         progress("calibrate", index, options.samples.len());
@@ -219,7 +244,15 @@ fn calibrate(graph: &Graph, options: &Options, progress: &mut Progress) -> Resul
     Ok(ranges)
 }
 
-fn report(graph: &Graph, layers: Vec<Layer>, decisions: &[Decision], notes: Vec<String>, program: &Program, plan: &Plan, file_bytes: usize) -> Report {
+fn report(
+    graph: &Graph,
+    layers: Vec<Layer>,
+    decisions: &[Decision],
+    notes: Vec<String>,
+    program: &Program,
+    plan: &Plan,
+    file_bytes: usize,
+) -> Report {
     let by_node: HashMap<usize, &Decision> = decisions.iter().map(|d| (d.node, d)).collect();
     let layers = layers
         .into_iter()
@@ -230,7 +263,14 @@ fn report(graph: &Graph, layers: Vec<Layer>, decisions: &[Decision], notes: Vec<
         })
         .collect();
     debug_assert!(by_node.keys().all(|&n| has_weights(&graph.nodes[n])));
-    Report { name: graph.name.clone(), layers, notes, weight_bytes: weight_bytes(program), file_bytes, arena: (plan.arena, plan.bound) }
+    Report {
+        name: graph.name.clone(),
+        layers,
+        notes,
+        weight_bytes: weight_bytes(program),
+        file_bytes,
+        arena: (plan.arena, plan.bound),
+    }
 }
 
 /// Bytes of packed weights and of the biases that go with them.
@@ -239,7 +279,8 @@ fn weight_bytes(program: &Program) -> usize {
         Place::Weights(bytes) => bytes.len(),
         _ => 0,
     };
-    let packed: usize = (0..program.tensors.len()).filter(|&i| program.tensors[i].layout != Layout::Plain).map(stored).sum();
+    let packed: usize =
+        (0..program.tensors.len()).filter(|&i| program.tensors[i].layout != Layout::Plain).map(stored).sum();
     let mut biases: Vec<usize> = Vec::new();
     for instruction in &program.instructions {
         let has_packed = instruction.inputs[1].is_some_and(|w| program.tensor(w).layout != Layout::Plain);

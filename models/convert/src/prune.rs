@@ -83,9 +83,19 @@ fn matrix(graph: &Graph, node: &Node) -> Result<Matrix, String> {
             let at = |m: &Matrix, g, o, t, k| ((g * m.oc + o) * m.kc + k) * m.taps + t;
             Ok(Matrix { weights, groups: conv.group, oc, taps, kc, at })
         }
-        Op::Gemm { trans_b: true, .. } => Ok(Matrix { weights, groups: 1, oc: dims[0], taps: 1, kc: dims[1], at: |m, _, o, _, k| o * m.kc + k }),
-        Op::Gemm { .. } | Op::MatMul if dims.len() == 2 => Ok(Matrix { weights, groups: 1, oc: dims[1], taps: 1, kc: dims[0], at: |m, _, o, _, k| k * m.oc + o }),
-        op => Err(format!("no sparse kernel for {}", match op { Op::MatMul => "a product with more than two dimensions", _ => "this operator" })),
+        Op::Gemm { trans_b: true, .. } => {
+            Ok(Matrix { weights, groups: 1, oc: dims[0], taps: 1, kc: dims[1], at: |m, _, o, _, k| o * m.kc + k })
+        }
+        Op::Gemm { .. } | Op::MatMul if dims.len() == 2 => {
+            Ok(Matrix { weights, groups: 1, oc: dims[1], taps: 1, kc: dims[0], at: |m, _, o, _, k| k * m.oc + o })
+        }
+        op => Err(format!(
+            "no sparse kernel for {}",
+            match op {
+                Op::MatMul => "a product with more than two dimensions",
+                _ => "this operator",
+            }
+        )),
     }
 }
 
@@ -117,12 +127,16 @@ fn layer(graph: &mut Graph, node: usize, first: bool, options: &Options, moments
         return dense("first layer: few input channels, every later layer depends on it".into());
     }
     if matrix.groups > 1 {
-        return dense(format!("{} groups of {} channels are too small to leave positions out", matrix.groups, matrix.oc));
+        return dense(format!(
+            "{} groups of {} channels are too small to leave positions out",
+            matrix.groups, matrix.oc
+        ));
     }
     if count < LEAST_WEIGHTS {
         return dense(format!("only {count} weights: the index would cost what it saves"));
     }
-    let weights = graph.constant(matrix.weights).and_then(|t| t.elements::<f32>()).expect("constant floats").into_owned();
+    let weights =
+        graph.constant(matrix.weights).and_then(|t| t.elements::<f32>()).expect("constant floats").into_owned();
     let step = if options.precision == Precision::I8 { 4 } else { 1 };
     let candidates: Vec<usize> = match options.pattern {
         Pattern::Auto => vec![16, 8, 4],
@@ -146,7 +160,9 @@ fn layer(graph: &mut Graph, node: usize, first: bool, options: &Options, moments
     }
     let why = match options.pattern {
         Pattern::Block(_) => String::new(),
-        Pattern::Auto => plans.iter().map(|(b, _, e)| format!("{b}: {:.1} %", (1.0 - e) * 100.0)).collect::<Vec<_>>().join(", "),
+        Pattern::Auto => {
+            plans.iter().map(|(b, _, e)| format!("{b}: {:.1} %", (1.0 - e) * 100.0)).collect::<Vec<_>>().join(", ")
+        }
     };
     let (block, dropped, energy) = plans.into_iter().nth(best).expect("a candidate");
     let share = dropped.iter().filter(|&&d| d).count() as f32 / dropped.len().max(1) as f32;
@@ -154,7 +170,8 @@ fn layer(graph: &mut Graph, node: usize, first: bool, options: &Options, moments
         return dense("too few positions to drop one".into());
     }
     let how = if moments.is_some() { ", the others corrected on the samples" } else { "" };
-    let corrected = moments.and_then(|moments| correct(graph, node, &matrix, &weights, (block, step), options.sparsity, moments));
+    let corrected =
+        moments.and_then(|moments| correct(graph, node, &matrix, &weights, (block, step), options.sparsity, moments));
     let (dropped, energy, weights) = match corrected {
         Some((dropped, energy, weights, bias)) => {
             set_bias(graph, node, &bias);
@@ -164,7 +181,8 @@ fn layer(graph: &mut Graph, node: usize, first: bool, options: &Options, moments
     };
     apply(graph, node, &matrix, weights, (block, step), &dropped);
     let lost = if why.is_empty() { String::new() } else { format!(" (energy lost by block size {why})") };
-    let reason = format!("blocks of {block} channels by {step} position{}{how}{lost}", if step == 1 { "" } else { "s" });
+    let reason =
+        format!("blocks of {block} channels by {step} position{}{how}{lost}", if step == 1 { "" } else { "s" });
     Decision { node, block: Some(block), dropped: share, energy: energy as f32, reason }
 }
 
@@ -173,7 +191,8 @@ fn found(m: &Matrix, weights: &[f32], candidates: &[usize], step: usize, node: u
     let zeros = weights.iter().filter(|&&w| w == 0.0).count() as f32 / weights.len().max(1) as f32;
     let share = |block: usize| {
         let all = units(m, weights, block, step);
-        all.iter().flatten().filter(|&&energy| energy == 0.0).count() as f32 / all.iter().map(Vec::len).sum::<usize>().max(1) as f32
+        all.iter().flatten().filter(|&&energy| energy == 0.0).count() as f32
+            / all.iter().map(Vec::len).sum::<usize>().max(1) as f32
     };
     let shares: Vec<(usize, f32)> = candidates.iter().map(|&block| (block, share(block))).collect();
     // The first is the largest block; a smaller one must find clearly more to make up for its slower kernel.
@@ -184,10 +203,17 @@ fn found(m: &Matrix, weights: &[f32], candidates: &[usize], step: usize, node: u
             Decision { node, block: Some(block), dropped, energy: 1.0, reason }
         }
         _ if zeros >= LEAST_FOUND => {
-            let reason = format!("{:.0} % of its weights are zero, but not in blocks: prune with --sparsity", zeros * 100.0);
+            let reason =
+                format!("{:.0} % of its weights are zero, but not in blocks: prune with --sparsity", zeros * 100.0);
             Decision { node, block: None, dropped: 0.0, energy: 1.0, reason }
         }
-        _ => Decision { node, block: None, dropped: 0.0, energy: 1.0, reason: "no --sparsity asked, and it came without zeros".into() },
+        _ => Decision {
+            node,
+            block: None,
+            dropped: 0.0,
+            energy: 1.0,
+            reason: "no --sparsity asked, and it came without zeros".into(),
+        },
     }
 }
 
@@ -235,7 +261,15 @@ fn select(m: &Matrix, weights: &[f32], block: usize, step: usize, sparsity: f32)
 type Corrected = (Vec<bool>, f64, Vec<f32>, Vec<f32>);
 
 /// Chooses and corrects block by block on the moments of the layer's input.
-fn correct(graph: &Graph, node: usize, m: &Matrix, weights: &[f32], (block, step): (usize, usize), sparsity: f32, moments: &Moments) -> Option<Corrected> {
+fn correct(
+    graph: &Graph,
+    node: usize,
+    m: &Matrix,
+    weights: &[f32],
+    (block, step): (usize, usize),
+    sparsity: f32,
+    moments: &Moments,
+) -> Option<Corrected> {
     let positions = m.taps * m.kc;
     if m.groups != 1 || moments.positions() != positions {
         return None;
@@ -250,7 +284,9 @@ fn correct(graph: &Graph, node: usize, m: &Matrix, weights: &[f32], (block, step
     for first in (0..m.oc).step_by(block) {
         let channels = block.min(m.oc - first);
         let at = |p: usize, c: usize| (m.at)(m, 0, first + c, p / m.kc, p % m.kc);
-        let old = Mat::from_fn(positions + 1, channels, |p, c| f64::from(if p < positions { weights[at(p, c)] } else { bias[first + c] }));
+        let old = Mat::from_fn(positions + 1, channels, |p, c| {
+            f64::from(if p < positions { weights[at(p, c)] } else { bias[first + c] })
+        });
         let new = prune_block(moments, &old, &unit_of, units, count)?;
         for c in 0..channels {
             for p in 0..positions {
@@ -284,7 +320,10 @@ fn set_bias(graph: &mut Graph, node: usize, bias: &[f32]) {
 }
 
 fn free_name(graph: &Graph, base: &str) -> String {
-    (0..).map(|i| if i == 0 { base.to_owned() } else { format!("{base}_{i}") }).find(|n| graph.values.iter().all(|v| v.name != *n)).expect("a free name")
+    (0..)
+        .map(|i| if i == 0 { base.to_owned() } else { format!("{base}_{i}") })
+        .find(|n| graph.values.iter().all(|v| v.name != *n))
+        .expect("a free name")
 }
 
 /// Positions of a layer's reduction axis.
@@ -326,7 +365,14 @@ pub fn input_rows(graph: &Graph, node: usize, x: &Tensor, most: usize) -> Option
 }
 
 /// Zeroes the dropped units in a new constant and gives it to the node.
-fn apply(graph: &mut Graph, node: usize, m: &Matrix, mut weights: Vec<f32>, (block, step): (usize, usize), dropped: &[bool]) {
+fn apply(
+    graph: &mut Graph,
+    node: usize,
+    m: &Matrix,
+    mut weights: Vec<f32>,
+    (block, step): (usize, usize),
+    dropped: &[bool],
+) {
     let units = m.kc.div_ceil(step);
     let blocks = m.oc.div_ceil(block);
     for group in 0..m.groups {

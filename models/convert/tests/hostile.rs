@@ -148,14 +148,31 @@ fn ten_thousand_mutations_stay_inside_their_memory() {
 }
 
 /// Changes a byte, a word or a run, mostly in the tables.
-fn mutate(file: &mut Vec<u8>, tables: usize, random: &mut Random) {
+fn mutate(file: &mut [u8], tables: usize, random: &mut Random) {
     let limit = if random.below(8) == 0 { file.len() } else { tables };
     let at = random.below(limit);
     match random.below(6) {
         0 => file[at] ^= 1 << random.below(8),
         1 => file[at] = random.below(256) as u8,
         2 | 3 => {
-            let interesting = [0, 1, 2, 16, 63, 64, 127, 128, 255, 256, 65_535, 1 << 20, 1 << 31, u32::MAX, u32::MAX - 1, random.below(1 << 16) as u32];
+            let interesting = [
+                0,
+                1,
+                2,
+                16,
+                63,
+                64,
+                127,
+                128,
+                255,
+                256,
+                65_535,
+                1 << 20,
+                1 << 31,
+                u32::MAX,
+                u32::MAX - 1,
+                random.below(1 << 16) as u32,
+            ];
             let at = at / 4 * 4;
             let value = interesting[random.below(interesting.len())];
             if let Some(word) = file.get_mut(at..at + 4) {

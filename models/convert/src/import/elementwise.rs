@@ -4,6 +4,7 @@ use super::context::{NodeContext, Shape};
 use super::error::{Reason, bad_attribute, invalid};
 use super::table::{Operator, since};
 use crate::ir::{BinaryFn, DType, Op, Tensor, UnaryFn, ValueId};
+use crate::onnx::proto::DataType;
 use crate::onnx::tensor::dtype_of;
 
 /// One row per operator; the opset is the first with numpy broadcasting or the first without `consumed_inputs`.
@@ -224,7 +225,11 @@ fn where_(cx: &mut NodeContext) -> Result<(), Reason> {
 fn cast(cx: &mut NodeContext) -> Result<(), Reason> {
     let x = cx.operand(0)?;
     let Some(to) = cx.int("to")? else { return bad_attribute("to", "is missing") };
-    let (dtype, widened) = dtype_of(i32::try_from(to).unwrap_or(0))?;
+    let to = i32::try_from(to).unwrap_or(0);
+    let (dtype, widened) = dtype_of(to)?;
+    if to == DataType::Bfloat16 as i32 {
+        return invalid("rounding to bfloat16 is not supported");
+    }
     if widened {
         cx.note("casts to f32 instead of half, bfloat16 or double precision");
     }

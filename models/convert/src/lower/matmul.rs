@@ -55,11 +55,13 @@ impl Lowerer<'_> {
     pub fn matmul(&mut self, node: &Node) -> Result {
         let (a, b, y) = (self.operand(node, 0)?, self.operand(node, 1)?, self.result(node, 0)?);
         let bd = self.dims(b);
-        let constant = self.constant(b).is_some() && self.constant(a).is_none();
+        let bias = node.input(2);
+        let constant = self.constant(b).is_some() && (self.constant(a).is_none() || bias.is_some());
         if constant && bd.len() == 2 && !bd.contains(&0) {
             let weights = transpose(&self.real(b)?, bd[0], bd[1]);
             let axis = self.dims(y).len() - 1;
-            let arithmetic = self.arithmetic((a, b), y, axis, (&weights, vec![0.0; bd[1]]))?;
+            let bias = self.bias(bias, bd[1])?;
+            let arithmetic = self.arithmetic((a, b), y, axis, (&weights, bias))?;
             return self.product((a, bd[0]), &weights, &arithmetic);
         }
         if let (Some(qa), Some(qb), Some(qy)) = (self.quantization(a), self.quantization(b), self.quantization(y)) {

@@ -12,8 +12,13 @@ pub(super) fn batch_norms(graph: &mut Graph) {
         let (Some(parameters), Some(x), Some(y)) = (parameters, node.input(0), node.output(0)) else { continue };
         let [scale, bias, mean, variance] = &parameters[..] else { continue };
         // In f64: the deviation of a dead channel is tiny, and the quotient must not lose what the f32 file held.
-        let factors: Vec<f64> = scale.iter().zip(variance).map(|(&s, &v)| f64::from(s) / (f64::from(v) + f64::from(epsilon)).sqrt()).collect();
-        let terms: Vec<f32> = bias.iter().zip(mean).zip(&factors).map(|((&b, &m), f)| (f64::from(b) - f64::from(m) * f) as f32).collect();
+        let factors: Vec<f64> = scale
+            .iter()
+            .zip(variance)
+            .map(|(&s, &v)| f64::from(s) / (f64::from(v) + f64::from(epsilon)).sqrt())
+            .collect();
+        let terms: Vec<f32> =
+            bias.iter().zip(mean).zip(&factors).map(|((&b, &m), f)| (f64::from(b) - f64::from(m) * f) as f32).collect();
         let factors: Vec<f32> = factors.iter().map(|&f| f as f32).collect();
         let dims = channel_dims(graph.value(x).dims.len(), 1, factors.len());
         let (name, dtype, shape) = (format!("{}_scaled", node.name), graph.value(y).dtype, graph.value(y).dims.clone());
@@ -21,7 +26,12 @@ pub(super) fn batch_norms(graph: &mut Graph) {
         let terms = add_floats(graph, &format!("{}_term", node.name), &dims, &terms);
         let name = super::fresh_name(graph, &name);
         let scaled = graph.add_value(name, dtype, &shape);
-        let part = |op, a, b, y| Node { op: Op::Binary(op), inputs: vec![Some(a), Some(b)], outputs: vec![Some(y)], ..node.clone() };
+        let part = |op, a, b, y| Node {
+            op: Op::Binary(op),
+            inputs: vec![Some(a), Some(b)],
+            outputs: vec![Some(y)],
+            ..node.clone()
+        };
         let parts = [part(BinaryFn::Mul, x, factors, scaled), part(BinaryFn::Add, scaled, terms, y)];
         graph.nodes.splice(index..=index, parts);
     }
@@ -84,7 +94,8 @@ fn per_channel(graph: &Graph, id: ValueId, rank: usize, linear: &Linear) -> Opti
         return Some(vec![values[0]; linear.channels]);
     }
     let axis = (dims.len() + linear.axis).checked_sub(rank)?;
-    let only = dims.len() <= rank && dims.iter().enumerate().all(|(i, &d)| d == if i == axis { linear.channels } else { 1 });
+    let only =
+        dims.len() <= rank && dims.iter().enumerate().all(|(i, &d)| d == if i == axis { linear.channels } else { 1 });
     only.then_some(values)
 }
 

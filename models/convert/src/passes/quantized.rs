@@ -103,7 +103,13 @@ fn split(graph: &mut Graph, node: &Node, op: Op, stored: &mut Stored) -> Option<
 
 /// A constant's codes as floats with the scale of each channel (one, if there is one for all); `None` unless every
 /// zero point is the middle of the codes' range.
-fn dequantized(graph: &Graph, codes: ValueId, scale: ValueId, zero: Option<ValueId>, axis: usize) -> Option<(Tensor, Vec<f32>)> {
+fn dequantized(
+    graph: &Graph,
+    codes: ValueId,
+    scale: ValueId,
+    zero: Option<ValueId>,
+    axis: usize,
+) -> Option<(Tensor, Vec<f32>)> {
     let codes = graph.constant(codes)?;
     let scales = graph.constant(scale)?.elements::<f32>()?.into_owned();
     let middle = if codes.dtype() == DType::U8 { 128 } else { 0 };
@@ -158,10 +164,11 @@ fn round_trips(graph: &mut Graph, stored: &mut Stored) {
             // y repeats what was quantized, if that was with the same numbers.
             let source = producers[x.index()].map(|p| graph.nodes[p].clone());
             let Some(source) = source.filter(|s| per_tensor(graph, s) == Some(quantization)) else { continue };
-            if let (Op::QuantizeLinear { .. }, Some(original)) = (&source.op, source.input(0)) {
-                if stored.activations.get(&original) == Some(&quantization) && !graph.outputs.contains(&y) {
-                    graph.replace_uses(y, original);
-                }
+            if let (Op::QuantizeLinear { .. }, Some(original)) = (&source.op, source.input(0))
+                && stored.activations.get(&original) == Some(&quantization)
+                && !graph.outputs.contains(&y)
+            {
+                graph.replace_uses(y, original);
             }
         }
     }
@@ -173,7 +180,8 @@ fn remove_dead(graph: &mut Graph, stored: &mut Stored) {
     let activations: Vec<_> = stored.activations.drain().map(|(id, q)| (name(graph, id), q)).collect();
     let weights: Vec<_> = stored.weights.drain().map(|(id, s)| (name(graph, id), s)).collect();
     graph.remove_dead();
-    let ids: HashMap<&str, ValueId> = graph.values.iter().enumerate().map(|(i, v)| (v.name.as_str(), ValueId(i as u32))).collect();
+    let ids: HashMap<&str, ValueId> =
+        graph.values.iter().enumerate().map(|(i, v)| (v.name.as_str(), ValueId(i as u32))).collect();
     stored.activations = activations.into_iter().filter_map(|(n, q)| Some((*ids.get(n.as_str())?, q))).collect();
     stored.weights = weights.into_iter().filter_map(|(n, s)| Some((*ids.get(n.as_str())?, s))).collect();
 }

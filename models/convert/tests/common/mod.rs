@@ -50,7 +50,9 @@ pub fn networks() -> Vec<(&'static str, Vec<u8>)> {
 
 /// A network of most operator families, small enough to be mutated ten thousand times.
 mod small {
-    use sparrow_convert::onnx::proto::{AttributeProto, DataType, Dim, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+    use sparrow_convert::onnx::proto::{
+        AttributeProto, DataType, Dim, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
+    };
 
     fn weights(name: &str, dims: &[usize], seed: u32) -> TensorProto {
         let count = dims.iter().product::<usize>() as u32;
