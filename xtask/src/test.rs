@@ -4,9 +4,8 @@ use crate::shell::{cargo, command, root, run};
 use crate::tools::{self, Cross};
 use std::time::Instant;
 
-/// Checks that run only when named, because they do not pass in full yet: kernels on every core and engine; int8
-/// MobileNet-v1 keeps 16 of 20 classes where 18 are asked.
-const ON_REQUEST: [&str; 3] = ["arm", "wasm", "networks"];
+/// Checks that run only when named, because they do not pass in full yet: kernels on every core and engine.
+const ON_REQUEST: [&str; 2] = ["arm", "wasm"];
 
 /// Which checks to run.
 #[derive(clap::Args)]

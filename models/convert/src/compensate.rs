@@ -1,4 +1,4 @@
-//! What pruning takes away, the weights that stay make up for, as far as they can.
+//! What pruning and rounding take away, the weights that stay make up for, as far as they can.
 //!
 //! With samples of a layer's input, its rows X (one an output pixel, with a column of ones for the bias), dropping
 //! positions is a least-squares problem: all channels of a block keep the same positions S, so `min |X W - X_S V|` has
@@ -16,34 +16,51 @@ const DAMPING: f64 = 1e-3;
 /// Rounds in which a block loses its units.
 const ROUNDS: usize = 4;
 
-/// Second moments of a layer's input.
+/// Second moments of a layer's input, group by group.
 #[derive(Clone, Debug)]
 pub struct Moments {
     /// `X' X` of `[positions + 1]` columns, the last of ones.
-    gram: Mat,
+    grams: Vec<Mat>,
 }
 
 impl Moments {
-    /// From rows of `positions` elements each, one after another.
-    pub fn of(rows: &[f32], positions: usize) -> Self {
-        let count = rows.len() / positions.max(1);
-        let x =
-            Mat::from_fn(
-                count,
-                positions + 1,
-                |r, c| if c < positions { f64::from(rows[r * positions + c]) } else { 1.0 },
-            );
-        let mut gram = x.transpose() * &x;
-        let mean = (0..positions).map(|i| gram[(i, i)]).sum::<f64>() / positions.max(1) as f64;
-        for i in 0..=positions {
-            gram[(i, i)] += DAMPING * mean.max(1e-12);
-        }
-        Self { gram }
+    /// Of no rows yet.
+    pub fn new(groups: usize, positions: usize) -> Self {
+        Self { grams: vec![Mat::zeros(positions + 1, positions + 1); groups] }
     }
 
-    /// Number of positions.
+    /// Adds rows of `[taps][groups][kc]` elements each, one after another.
+    pub fn add(&mut self, rows: &[f32], taps: usize) {
+        let (groups, positions) = (self.grams.len(), self.positions());
+        let (kc, row) = (positions / taps.max(1), positions * groups);
+        let count = rows.len() / row.max(1);
+        for (group, gram) in self.grams.iter_mut().enumerate() {
+            let at = |r: usize, p: usize| r * row + (p / kc * groups + group) * kc + p % kc;
+            let element = |r, p| if p < positions { f64::from(rows[at(r, p)]) } else { 1.0 };
+            let x = Mat::from_fn(count, positions + 1, element);
+            gram.gemm_tr(1.0, &x, &x, 1.0);
+        }
+    }
+
+    /// Makes every direction count a little: samples do not span them all. Call it once, when all rows are there.
+    pub fn damp(&mut self) {
+        let positions = self.positions();
+        for gram in &mut self.grams {
+            let mean = (0..positions).map(|i| gram[(i, i)]).sum::<f64>() / positions.max(1) as f64;
+            for i in 0..=positions {
+                gram[(i, i)] += DAMPING * mean.max(1e-12);
+            }
+        }
+    }
+
+    /// Number of positions of a group.
     pub fn positions(&self) -> usize {
-        self.gram.nrows() - 1
+        self.grams[0].nrows() - 1
+    }
+
+    /// Number of groups.
+    pub fn groups(&self) -> usize {
+        self.grams.len()
     }
 }
 
@@ -61,7 +78,7 @@ pub struct Block {
 /// Drops `count` of the units of a block and corrects the weights that stay. `unit_of` gives each position's unit.
 /// `None` if the moments are not those of a regular problem.
 pub fn prune_block(moments: &Moments, weights: &Mat, unit_of: &[usize], units: usize, count: usize) -> Option<Block> {
-    let all = &moments.gram;
+    let all = &moments.grams[0];
     let mut dropped = vec![false; units];
     let mut gone = 0;
     let mut kept: Vec<usize> = (0..weights.nrows()).collect();
@@ -94,6 +111,32 @@ pub fn prune_block(moments: &Moments, weights: &Mat, unit_of: &[usize], units: u
     let energy = |w: &Mat| (w.transpose() * (all * w)).trace();
     let lost = energy(&difference) / energy(weights).max(f64::MIN_POSITIVE);
     Some(Block { weights: corrected, dropped, lost })
+}
+
+/// Rounds the weights of a group's channels, `[positions + 1][channels]` with the bias last, to multiples of each
+/// channel's scale: position by position, what one loses to rounding those behind it make up for, and the bias, which
+/// stays as it is, for what is left (Frantar et al., "GPTQ", 2022, section 3). Zeros stay zeros. `None` if the moments
+/// are not those of a regular problem.
+pub fn round(moments: &Moments, group: usize, weights: &mut Mat, scales: &[f32]) -> Option<()> {
+    let inverse = Cholesky::new(moments.grams[group].clone())?.inverse();
+    let factor = Cholesky::new(inverse)?.unpack();
+    let positions = moments.positions();
+    for (channel, &scale) in scales.iter().enumerate() {
+        let scale = f64::from(scale);
+        let kept: Vec<bool> = (0..positions).map(|i| weights[(i, channel)] != 0.0).collect();
+        for i in 0..positions {
+            let old = weights[(i, channel)];
+            let code = if kept[i] { (old / scale).round_ties_even().clamp(-127.0, 127.0) } else { 0.0 };
+            weights[(i, channel)] = code * scale;
+            let error = (old - code * scale) / factor[(i, i)];
+            if error != 0.0 {
+                for j in i + 1..=positions {
+                    weights[(j, channel)] -= error * factor[(j, i)];
+                }
+            }
+        }
+    }
+    Some(())
 }
 
 /// What the loss of each unit would cost.
@@ -136,7 +179,10 @@ mod tests {
                 [a, b, c, a]
             })
             .collect();
-        Moments::of(&rows, 4)
+        let mut moments = Moments::new(1, 4);
+        moments.add(&rows, 1);
+        moments.damp();
+        moments
     }
 
     #[test]
@@ -148,6 +194,20 @@ mod tests {
         assert!(block.lost < 1e-3, "{}", block.lost);
         let stays = if block.dropped[0] { 3 } else { 0 };
         assert!((block.weights[(stays, 0)] - (weights[(0, 0)] + weights[(3, 0)])).abs() < 0.02);
+    }
+
+    #[test]
+    fn rounding_is_made_up_for_and_zeros_stay() {
+        let moments = moments();
+        let exact = Mat::from_fn(5, 1, |r, _| [0.33, 0.0, -0.71, 0.52, 0.1][r]);
+        let error = |w: &Mat| ((w - &exact).transpose() * (&moments.grams[0] * (w - &exact)))[(0, 0)];
+        let scale = 0.25f32;
+        let nearest = Mat::from_fn(5, 1, |r, _| if r < 4 { (exact[r] / 0.25).round() * 0.25 } else { exact[r] });
+        let mut rounded = exact.clone();
+        round(&moments, 0, &mut rounded, &[scale]).unwrap();
+        assert_eq!(rounded[1], 0.0);
+        assert!((0..4).all(|i| (rounded[i] / 0.25).fract() == 0.0), "{rounded}");
+        assert!(error(&rounded) < 0.7 * error(&nearest), "{} {}", error(&rounded), error(&nearest));
     }
 
     #[test]

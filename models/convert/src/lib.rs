@@ -21,4 +21,5 @@ pub mod program;
 pub mod prune;
 pub mod quantize;
 pub mod settings;
+mod weights;
 pub mod write;

@@ -9,9 +9,10 @@ use crate::onnx::Model;
 use crate::passes::{absorb_quantized, simplify};
 use crate::plan::Plan;
 use crate::program::{Place, Program};
-use crate::prune::{self, Decision, Pattern, has_weights};
-use crate::quantize::{Ranges, choose};
+use crate::prune::{self, Decision, Pattern};
+use crate::quantize::{Ranges, choose, round};
 use crate::settings::{Precision, Settings};
+use crate::weights::{has_weights, input_rows, matrix};
 use crate::write::write;
 use sparrow_kernels::{Kernels, Layout};
 use std::collections::{BTreeMap, HashMap};
@@ -148,11 +149,11 @@ pub fn convert(model: &Model, options: &Options, progress: &mut Progress) -> Res
         notes.push("the network comes quantized: its own scales are used".into());
     }
     progress("prune", 2, 5);
-    let moments = if options.sparsity > 0.0 { moments(&graph, options, progress)? } else { HashMap::new() };
+    let seen = if options.sparsity > 0.0 { moments(&graph, options, progress)? } else { HashMap::new() };
     let decisions = prune::prune(
         &mut graph,
         &prune::Options { sparsity: options.sparsity, pattern: options.pattern, precision },
-        &moments,
+        &seen,
     );
     let mut settings =
         Settings { precision, activations: stored.activations, weights: stored.weights, ..Settings::default() };
@@ -162,6 +163,8 @@ pub fn convert(model: &Model, options: &Options, progress: &mut Progress) -> Res
             return Err(Error::NoSamples);
         }
         settings.activations = choose(&graph, &calibrate(&graph, options, progress)?);
+        let seen = moments(&graph, options, progress)?;
+        settings.weights = round(&mut graph, &settings.activations, &seen);
     }
     progress("lower", 3, 5);
     let lowered = lower(&graph, &settings)?;
@@ -205,25 +208,21 @@ const MOMENT_ROWS: usize = 8192;
 
 /// Moments of the input of every layer with weights, from the samples.
 fn moments(graph: &Graph, options: &Options, progress: &mut Progress) -> Result<HashMap<usize, Moments>, Error> {
-    let mut rows: HashMap<usize, Vec<f32>> = HashMap::new();
+    let mut moments: HashMap<usize, Moments> = HashMap::new();
     let reference = evaluate::Reference::new(graph, &options.kernels)?;
     let each = MOMENT_ROWS.div_ceil(options.samples.len().max(1));
     for (index, sample) in options.samples.iter().enumerate() {
-        progress("sample", index, options.samples.len());
+        progress("moments", index, options.samples.len());
         let values = reference.run(&arrange(graph, sample).map_err(|reason| Error::Sample { index, reason })?)?;
         for (node, layer) in graph.nodes.iter().enumerate().filter(|(_, n)| has_weights(n)) {
+            let Ok(m) = matrix(graph, layer) else { continue };
             let x = layer.input(0).and_then(|x| values.get(&graph.value(x).name));
-            rows.entry(node)
-                .or_default()
-                .extend(x.and_then(|x| prune::input_rows(graph, node, x, each)).unwrap_or_default());
+            if let Some(rows) = x.and_then(|x| input_rows(graph, node, x, each)) {
+                moments.entry(node).or_insert_with(|| Moments::new(m.groups, m.taps * m.kc)).add(&rows, m.taps);
+            }
         }
     }
-    let count = rows.len();
-    let mut moments = HashMap::new();
-    for (done, (node, rows)) in rows.into_iter().filter(|(_, rows)| !rows.is_empty()).enumerate() {
-        progress("moments", done, count);
-        moments.extend(prune::positions(graph, node).map(|positions| (node, Moments::of(&rows, positions))));
-    }
+    moments.values_mut().for_each(Moments::damp);
     Ok(moments)
 }
 

@@ -19,6 +19,7 @@ use super::view::{Format, View};
 use super::{Lowerer, Result};
 use crate::ir::{self, Node, ValueId, WindowAxis};
 use crate::program::TensorId;
+use crate::quantize::weight_scales;
 use crate::settings::{Precision, Quantization};
 use sparrow_kernels::{Activation, ConvParams, DType, Op, Strides, WeightShape, conv_input};
 
@@ -50,14 +51,6 @@ impl Arithmetic {
         let tail = self.tail.bias.iter().flatten().copied().chain(std::iter::repeat(0.0));
         self.bias.iter().zip(tail).map(|(a, b)| a + b).collect()
     }
-}
-
-/// Scales of the weights of each channel. A bias counts in products of scales and must fit its 32 bits: a channel whose
-/// input or weights are next to nothing beside its bias gets coarser weights.
-fn scales_that_hold(weights: &[f32], bias: &[f64], x_scale: f32) -> Vec<f32> {
-    const LIMIT: f64 = (1 << 30) as f64;
-    let scales = pack::scales(weights, weights.len() / bias.len().max(1));
-    scales.iter().zip(bias).map(|(&scale, b)| scale.max((b.abs() / (f64::from(x_scale) * LIMIT)) as f32)).collect()
 }
 
 /// One operator of a layer: a whole convolution, or one phase of a transposed one.
@@ -204,7 +197,7 @@ impl Lowerer<'_> {
         if let Some(x) = codes {
             arithmetic.scales = match self.settings.weights.get(&w) {
                 Some(scales) if scales.len() == arithmetic.bias.len() => scales.clone(),
-                _ => scales_that_hold(weights, &arithmetic.whole_bias(), x.scale),
+                _ => weight_scales(weights, &arithmetic.whole_bias(), x.scale),
             };
         }
         Ok(arithmetic)

@@ -43,13 +43,6 @@ pub(super) fn code(q: Quantization, real: f64) -> i8 {
     ((real / f64::from(q.scale)).round_ties_even() + f64::from(q.zero)).clamp(-128.0, 127.0) as i8
 }
 
-/// A scale for every channel of `weights`, `per_channel` numbers each: the largest becomes 127.
-pub(super) fn scales(weights: &[f32], per_channel: usize) -> Vec<f32> {
-    let largest = |channel: &[f32]| channel.iter().fold(0f32, |most, w| most.max(w.abs()));
-    let scale = |most: f32| if most > 0.0 && most.is_finite() { most / 127.0 } else { 1.0 };
-    weights.chunks(per_channel.max(1)).map(|channel| scale(largest(channel))).collect()
-}
-
 /// Symmetric codes of weights with a scale for every channel.
 pub(super) fn codes(weights: &[f32], per_channel: usize, scales: &[f32]) -> Vec<i8> {
     let rows = weights.chunks(per_channel.max(1)).zip(scales);
