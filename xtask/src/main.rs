@@ -64,19 +64,13 @@ fn peers(args: &PeersArgs) -> Result<(), String> {
 
 fn fuzz(seconds: u32) -> Result<(), String> {
     tools::cargo_fuzz()?;
-    for target in ["file", "import", "run"] {
-        let time = format!("-max_total_time={seconds}");
-        shell::run(shell::command("cargo").args([
-            "+nightly",
-            "fuzz",
-            "run",
-            "--fuzz-dir",
-            "fuzz",
-            target,
-            "--",
-            &time,
-            "-rss_limit_mb=4096",
-        ]))?;
+    for (target, seeds) in [("file", "spw"), ("import", "onnx"), ("run", "spw")] {
+        // What the fuzzer finds goes into the first folder, the seeds in the tree stay as they are.
+        let found = format!("target/fuzz/{target}");
+        std::fs::create_dir_all(shell::root().join(&found)).map_err(|e| format!("{found}: {e}"))?;
+        let (seeds, time) = (format!("fuzz/seeds/{seeds}"), format!("-max_total_time={seconds}"));
+        let fuzz = ["+nightly", "fuzz", "run", "--fuzz-dir", "fuzz", target, &found, &seeds];
+        shell::run(shell::command("cargo").args(fuzz).args(["--", &time, "-rss_limit_mb=4096", "-timeout=60"]))?;
     }
     Ok(())
 }
