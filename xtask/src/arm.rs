@@ -2,12 +2,22 @@
 
 use crate::shell::{command, run};
 use crate::tools::{Cross, arm_linux};
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-/// The cores, as qemu names them: no dot product; dot product and fp16; i8mm without SVE; SVE at three lengths.
-pub const CORES: [&str; 6] =
-    ["cortex-a53", "cortex-a76", "max,sve=off", "max,sve-max-vq=1", "max,sve-max-vq=2", "max,sve-max-vq=4"];
+/// The cores, as qemu names them, and the features whose kernels must have run there: no dot product; dot product and
+/// fp16; i8mm without SVE; SVE at three lengths.
+const CORES: [(&str, &str); 6] = [
+    ("cortex-a53", "neon"),
+    ("cortex-a76", "neon,fp16,dotprod"),
+    ("max,sve=off", "neon,fp16,dotprod,i8mm"),
+    ("max,sve-max-vq=1", "neon,fp16,dotprod,i8mm,sve"),
+    ("max,sve-max-vq=2", "neon,fp16,dotprod,i8mm,sve"),
+    ("max,sve-max-vq=4", "neon,fp16,dotprod,i8mm,sve"),
+];
+
+/// Where Debian's cross compiler keeps the C library of arm64.
+const SYSROOT: &str = "/usr/aarch64-linux-gnu";
 
 /// Packages whose tests run on every core, and those for which one is enough: they name no instruction.
 const EVERY: [&str; 1] = ["sparrow-kernels-arm"];
@@ -21,12 +31,12 @@ pub fn test() -> Result<(), String> {
     arm_linux()?;
     let cross = Cross::find("aarch64-unknown-linux-gnu")?;
     for program in programs(&cross, &EVERY)? {
-        for core in CORES {
-            emulate(core, &program)?;
+        for (core, features) in CORES {
+            run(emulated(core, &program).arg("--nocapture").env("SPARROW_EXPECTED_FEATURES", features))?;
         }
     }
     for program in programs(&cross, &ONCE)? {
-        emulate("cortex-a76", &program)?;
+        run(&mut emulated("cortex-a76", &program))?;
     }
     Ok(())
 }
@@ -51,6 +61,10 @@ fn programs(cross: &Cross, packages: &[&str]) -> Result<Vec<PathBuf>, String> {
     Ok(messages.lines().filter_map(program).collect())
 }
 
-fn emulate(core: &str, program: &PathBuf) -> Result<(), String> {
-    run(command("qemu-aarch64").args(["-cpu", core, "-L", "/usr/aarch64-linux-gnu"]).arg(program))
+/// A program under qemu. It must not find the C library of another arm64 installation by way of the host's cache of
+/// libraries: with a loader of another version than its own, glibc's first thread never starts.
+fn emulated(core: &str, program: &Path) -> Command {
+    let mut qemu = command("qemu-aarch64");
+    qemu.args(["-cpu", core, "-L", SYSROOT, "-E", &format!("LD_LIBRARY_PATH={SYSROOT}/lib")]).arg(program);
+    qemu
 }

@@ -4,8 +4,8 @@ use crate::shell::{cargo, command, root, run};
 use crate::tools::{self, Cross};
 use std::time::Instant;
 
-/// Checks that run only when named, because they do not pass in full yet: kernels on every core and engine.
-const ON_REQUEST: [&str; 2] = ["arm", "wasm"];
+/// Checks that run only when named, because they do not pass in full yet: kernels on every engine.
+const ON_REQUEST: [&str; 1] = ["wasm"];
 
 /// Which checks to run.
 #[derive(clap::Args)]
