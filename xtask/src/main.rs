@@ -1,6 +1,7 @@
 //! The project's own tasks. `cargo xtask test` is the one test command: it installs what it needs, says so, runs
 //! everything, and ends with a list of what it executed and what it skipped.
 
+mod adb;
 mod arm;
 mod shell;
 mod test;
@@ -22,6 +23,8 @@ enum Task {
     Test(test::Args),
     /// Measure Sparrow beside what a user would pick instead, in one run.
     Peers(PeersArgs),
+    /// Measure Sparrow files on an Android phone or emulator, over adb (bench/android/README.md).
+    AdbBench(adb::Args),
     /// Fuzz the file, the importer and running, for some seconds each (needs cargo-fuzz and a nightly toolchain).
     Fuzz {
         /// Seconds for each target.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Test(args) => test::test(&args),
         Task::Peers(args) => peers(&args),
+        Task::AdbBench(args) => adb::bench(&args),
         Task::Fuzz { seconds } => fuzz(seconds),
     };
     match result {

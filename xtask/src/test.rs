@@ -23,12 +23,14 @@ type Check = (&'static str, &'static str, fn() -> Result<(), String>);
 const CHECKS: &[Check] = &[
     ("format", "cargo fmt", || run(cargo().args(["fmt", "--all", "--check"]))),
     ("lint", "cargo clippy, warnings denied", || {
-        run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        let everything = ["--workspace", "--all-targets", "--features=xtask/adb-tests"];
+        run(cargo().arg("clippy").args(everything).args(["--", "-D", "warnings"]))
     }),
     ("host", "every test on this machine", || run(cargo().args(["test", "--workspace"]))),
     ("nostd", "runtime and kernels without std or alloc, for four targets", no_std),
     ("arm", "kernel, runtime and API tests on six emulated Arm cores", crate::arm::test),
     ("wasm", "kernel tests in Node and Chromium, with and without relaxed SIMD", wasm),
+    ("adb", "adb-bench with the real adb and a test phone that runs the arm64 program under qemu", adb),
     ("conformance", "ONNX's own operator cases", conformance),
     ("networks", "real networks against ONNX Runtime", networks),
     ("hostile", "damaged files under AddressSanitizer", hostile),
@@ -83,6 +85,31 @@ fn no_std() -> Result<(), String> {
 fn wasm() -> Result<(), String> {
     tools::debian(&["chromium"])?;
     run(&mut command("kernels-wasm/test"))
+}
+
+fn adb() -> Result<(), String> {
+    tools::debian(&["adb"])?;
+    tools::arm_linux()?;
+    let cross = Cross::find("aarch64-unknown-linux-gnu")?;
+    // Static, as it must be to run without a Linux system's loader.
+    run(cross
+        .cargo("build", "std,panic_abort")
+        .args(["-p", "sparrow-cli"])
+        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-Ctarget-feature=+crt-static"))?;
+    let models = root().join("target/adb-bench");
+    std::fs::create_dir_all(&models).map_err(|e| format!("{}: {e}", models.display()))?;
+    for (name, options) in
+        [("fashion", [].as_slice()), ("fashion-int8", &["--precision", "int8", "--calibrate", "noise"])]
+    {
+        let to = models.join(format!("{name}.spw"));
+        let mut sparrow = cargo();
+        sparrow.args(["run", "-q", "-p", "sparrow-cli", "--", "convert", "models/zoo/fashion/fashion.onnx", "-o"]);
+        run(sparrow.arg(to).args(options))?;
+    }
+    run(cargo()
+        .args(["test", "-p", "xtask", "--features", "adb-tests", "--test", "adb"])
+        .env("SPARROW_ADB_PROGRAM", cross.output("debug").join("sparrow"))
+        .env("SPARROW_ADB_MODELS", models))
 }
 
 fn fetch(names: &[&str]) -> Result<(), String> {

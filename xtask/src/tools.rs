@@ -1,6 +1,7 @@
 //! What the checks need beyond rustup's stable toolchain: found, or installed and said so.
 
-use crate::shell::{command, has, output, run};
+use crate::shell::{command, has, output, root, run};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// How crates are built for a target other than the host.
@@ -35,10 +36,19 @@ impl Cross {
         if self.build_std {
             cargo.env("RUSTC_BOOTSTRAP", "1").args(["-Z", &format!("build-std={library}")]);
         }
-        // Targets built side by side must not wait for each other's lock.
-        cargo.args(["--target-dir", &format!("target/{}", if self.toolchain.is_some() { "debian" } else { "cross" })]);
+        cargo.args(["--target-dir", &self.folder()]);
         cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
         cargo
+    }
+
+    /// Targets built side by side must not wait for each other's lock.
+    fn folder(&self) -> String {
+        format!("target/{}", if self.toolchain.is_some() { "debian" } else { "cross" })
+    }
+
+    /// Where programs of a profile ("debug", "release") are built.
+    pub fn output(&self, profile: &str) -> PathBuf {
+        root().join(self.folder()).join(self.target).join(profile)
     }
 }
 
