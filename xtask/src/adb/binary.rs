@@ -35,11 +35,11 @@ pub fn find(given: Option<&Path>, abi: &str) -> Result<PathBuf, String> {
 }
 
 fn build(abi: &Abi) -> Result<PathBuf, String> {
-    let ndk = ["ANDROID_NDK_HOME", "ANDROID_NDK_ROOT", "ANDROID_HOME"].iter().any(|v| std::env::var_os(v).is_some());
-    if !has("cargo-ndk") || !ndk {
+    // It finds the NDK where Android Studio puts it, or by ANDROID_NDK_HOME, and says so if there is none.
+    if !has("cargo-ndk") {
         return Err(format!(
-            "there is no NDK to build sparrow for {0}: install Android's NDK, set ANDROID_NDK_HOME, then \
-             rustup target add {1} && cargo install cargo-ndk; or give a program with --binary (bench/android/README.md)",
+            "no cargo-ndk to build sparrow for {0}: install Android's NDK, then rustup target add {1} && \
+             cargo install cargo-ndk; or give a program with --binary (bench/android/README.md)",
             abi.name, abi.target
         ));
     }

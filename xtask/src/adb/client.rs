@@ -66,15 +66,25 @@ impl Adb {
     /// # Errors
     /// No client; no device, several, or one that is not ready: each with its remedy.
     pub fn connect(serial: Option<String>) -> Result<Self, String> {
-        let program = find()?;
-        let mut adb = Self { program, serial: String::new() };
-        let list = adb.finish(adb.client(["devices"]), "adb devices", QUESTION)?;
-        if !list.success {
-            return Err(format!("adb devices: {}", list.complaint()));
-        }
+        let mut adb = Self { program: find()?, serial: String::new() };
+        let list = adb.devices()?;
         let asked = serial.or_else(|| std::env::var("ANDROID_SERIAL").ok().filter(|s| !s.is_empty()));
-        adb.serial = choose(&devices(&list.stdout), asked.as_deref())?;
+        adb.serial = choose(&parse(&list), asked.as_deref())?;
         Ok(adb)
+    }
+
+    /// Every device and its state, a line each.
+    ///
+    /// # Errors
+    /// No client, or what it says.
+    pub fn list() -> Result<String, String> {
+        let list = Self { program: find()?, serial: String::new() }.devices()?;
+        Ok(parse(&list).iter().map(|(serial, state)| format!("{serial}\t{state}\n")).collect())
+    }
+
+    fn devices(&self) -> Result<String, String> {
+        let list = self.finish(self.client(["devices"]), "adb devices", QUESTION)?;
+        if list.success { Ok(list.stdout) } else { Err(format!("adb devices: {}", list.complaint())) }
     }
 
     pub fn serial(&self) -> &str {
@@ -172,7 +182,7 @@ fn find() -> Result<PathBuf, String> {
 }
 
 /// Serial and state of every line of `adb devices`.
-fn devices(list: &str) -> Vec<(&str, &str)> {
+fn parse(list: &str) -> Vec<(&str, &str)> {
     list.lines().filter_map(|line| line.split_once('\t')).map(|(serial, state)| (serial.trim(), state.trim())).collect()
 }
 
@@ -220,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_device_is_chosen_or_the_remedy_named() {
-        let all = devices(LIST);
+        let all = parse(LIST);
         assert_eq!(all, [("A1", "device"), ("127.0.0.1:5555", "offline"), ("B2", "unauthorized")]);
         let cases: [Case; 9] = [
             (&all, Some("A1"), Ok("A1")),

@@ -141,13 +141,15 @@ impl Device {
         self.cores.iter().filter(|c| speed(c) >= *least).map(|c| c.id).collect()
     }
 
-    /// Cores and their speeds, for people.
+    /// Cores and their speeds, for people: `0-3 (1800 MHz), 4-7 (2800 MHz)`.
     pub fn list_cores(&self) -> String {
-        let one = |c: &Core| match c.max_mhz {
-            Some(mhz) => format!("{} ({mhz:.0} MHz)", c.id),
-            None => c.id.to_string(),
+        let cluster = |cores: &[Core]| {
+            let [first, .., last] = cores else { return cores.iter().map(|c| c.id.to_string()).collect() };
+            format!("{}-{}", first.id, last.id)
         };
-        self.cores.iter().map(one).collect::<Vec<_>>().join(", ")
+        let speed = |cores: &[Core]| cores[0].max_mhz.map(|mhz| format!(" ({mhz:.0} MHz)")).unwrap_or_default();
+        let clusters = self.cores.chunk_by(|a, b| a.id + 1 == b.id && a.max_mhz == b.max_mhz);
+        clusters.map(|cores| cluster(cores) + &speed(cores)).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -279,6 +281,7 @@ mod tests {
             assert_eq!(device.choose_cores(asked, threads).ok().as_deref(), expected, "{asked:?} {threads}");
         }
         assert_eq!(mask(&[6, 7]), "c0");
+        assert_eq!(device.list_cores(), "0 (1803 MHz), 1-3, 4-5 (2253 MHz), 6-7 (2802 MHz)");
         let without = Device { has_taskset: false, ..device };
         assert!(without.choose_cores(None, 1).unwrap_err().contains("--cores none"));
     }

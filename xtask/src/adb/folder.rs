@@ -1,6 +1,7 @@
 //! Our folder on the device, which removes itself.
 //!
-//! A keeper makes it: one shell command on the device that waits for the end of its input and then removes the folder.
+//! A keeper makes it: one shell command on the device that waits for the end of its input, then ends a program of ours
+//! that still runs and removes the folder.
 //! The input's other end is a pipe that this process holds, through adb's client and server. So whatever happens (we
 //! close it, Ctrl-C, this process is killed, the cable is pulled), the device sees the input's end and cleans up by
 //! itself. The keeper's end is also how a lost connection is told from a program that failed. Only a reboot leaves a
@@ -38,6 +39,7 @@ impl<'a> Folder<'a> {
             r#"trap "" HUP INT TERM
 for k in {TEMPORARY}/sparrow-*/keeper; do [ -f "$k" ] && ! kill -0 $(cat "$k") 2>/dev/null && rm -rf "${{k%/keeper}}"; done
 mkdir {path} && echo $$ > {path}/keeper && echo ready && cat > /dev/null
+[ -f {path}/running ] && p=$(cat {path}/running) && grep -qs {path} /proc/$p/cmdline && kill $p
 rm -rf {path} && echo removed"#
         );
         let mut command = adb.on_device(["shell", &script]);
@@ -91,8 +93,10 @@ rm -rf {path} && echo removed"#
     /// # Errors
     /// What the program says, a lost connection, no end within `limit`; Ctrl-C.
     pub fn run(&mut self, what: &str, command: &str, limit: Duration) -> Result<Reply, String> {
-        // exec: the signal that adbd sends when the connection ends must reach the program itself.
-        let reply = self.adb.finish(self.adb.on_device(["shell", &format!("exec {command}")]), what, limit)?;
+        // exec: the signal that adbd sends when the connection ends must reach the program itself, and the keeper must
+        // know its number.
+        let script = format!("echo $$ > {}/running; exec {command}", self.path);
+        let reply = self.adb.finish(self.adb.on_device(["shell", &script]), what, limit)?;
         if reply.success && !self.lost() { Ok(reply) } else { Err(self.why(what, &reply)) }
     }
 

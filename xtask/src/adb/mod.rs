@@ -27,8 +27,11 @@ use watch::Watch;
 #[derive(clap::Args)]
 pub struct Args {
     /// Sparrow files (.spw).
-    #[arg(required = true)]
+    #[arg(required_unless_present = "list")]
     models: Vec<PathBuf>,
+    /// List the devices that adb sees and their states, nothing else.
+    #[arg(long)]
+    list: bool,
     /// The device, as `adb devices` calls it; needed where there are several (also: ANDROID_SERIAL).
     #[arg(long)]
     serial: Option<String>,
@@ -73,6 +76,10 @@ pub struct Args {
 /// What is wrong and the remedy; nothing is left on the device then, and no file is written here.
 pub fn bench(args: &Args) -> Result<(), String> {
     catch_interrupts()?;
+    if args.list {
+        print!("{}", Adb::list()?);
+        return Ok(());
+    }
     let names = names(&args.models)?;
     check_seconds(args)?;
     let earlier = args.against.as_deref().map(Report::load).transpose()?;

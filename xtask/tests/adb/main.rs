@@ -195,9 +195,13 @@ fn the_device_must_be_one_and_ready() {
     let model = model("fashion");
     host.refuses(&[&model], &["adb sees no device: plug one in"]);
     let locked = host.phone(Traits { fault: Fault::Unauthorized, ..Traits::default() });
-    host.refuses(&[&model], &[&locked.serial(), "unauthorized", "allow USB debugging"]);
+    // The server tries its keys again and again: authorizing, unauthorized, authorizing.
+    wait_for("refusing", || text(&host.adb(&["devices"])).contains("authoriz"));
+    host.refuses(&[&model], &[&locked.serial(), "authoriz", "allow USB debugging"]);
     let phones = [0, 1].map(|_| host.phone(Traits::default()));
     host.refuses(&[&model], &["several devices", "--serial", &phones[0].serial(), &phones[1].serial()]);
+    let list = host.command(&["--list"]).output().expect("xtask runs");
+    assert!(list.status.success() && text(&list).contains(&phones[0].serial()), "{}", text(&list));
     host.refuses(&[&model, "--serial", "nowhere"], &["no device nowhere", &phones[0].serial()]);
     let silent = Host::new();
     let mute = silent.phone(Traits { fault: Fault::Silent, ..Traits::default() });
@@ -220,7 +224,7 @@ fn what_cannot_run_is_refused_before_anything_is_copied() {
     check(Traits { features: "fp crc32", ..usual() }, &[], &["lacks neon"]);
     check(Traits { abi: "armeabi-v7a", ..usual() }, &[], &["the device's ABI is armeabi-v7a"]);
     check(Traits { abi: "x86_64", ..usual() }, &[], &["built for arm64-v8a, but the device's ABI is x86_64"]);
-    check(usual(), &["--cores", "4-9"], &["core 8 is not there", "7 (2800 MHz)"]);
+    check(usual(), &["--cores", "4-9"], &["core 8 is not there", "0-3 (1800 MHz), 4-7 (2800 MHz)"]);
     check(Traits { taskset: false, ..usual() }, &[], &["no taskset", "--cores none"]);
     check(Traits { shell_v2: false, ..usual() }, &[], &["shell_v2", "Android 7"]);
     check(usual(), &["--save", "/nowhere/x.json"], &["there is no folder /nowhere"]);
