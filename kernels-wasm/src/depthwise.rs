@@ -613,9 +613,10 @@ impl<'a, A: Arithmetic> Channels<'a, A> {
                 (Some(common), true) => common.row::<true>(A::quads(&sums), scale, residual, y),
                 (Some(common), false) => common.row::<false>(A::quads(&sums), scale, residual, y),
                 (None, integer) => {
-                    let sums = sums;
+                    // A copy, or the compiler would keep the sums themselves in memory.
+                    let copy = sums;
                     let last = Last { scale, slopes, residual, y, channels: self.count, integer };
-                    last.row(A::quads(&sums), &row.epilogue);
+                    last.row(A::quads(&copy), &row.epilogue);
                 }
             }
         }

@@ -4,8 +4,6 @@ use crate::shell::{cargo, command, root, run};
 use crate::tools::{self, Cross};
 use std::time::Instant;
 
-/// Checks that run only when named, because they do not pass in full yet: kernels on every engine.
-const ON_REQUEST: [&str; 1] = ["wasm"];
 
 /// Which checks to run.
 #[derive(clap::Args)]
@@ -29,7 +27,7 @@ const CHECKS: &[Check] = &[
     ("host", "every test on this machine", || run(cargo().args(["test", "--workspace"]))),
     ("nostd", "runtime and kernels without std or alloc, for four targets", no_std),
     ("arm", "kernel, runtime and API tests on six emulated Arm cores", crate::arm::test),
-    ("wasm", "kernel tests in Node and Chromium, with and without relaxed SIMD", wasm),
+    ("wasm", "kernels, npm package and demo page in Node and Chromium, with and without relaxed SIMD", wasm),
     ("adb", "adb-bench with the real adb and a test phone that runs the arm64 program under qemu", adb),
     ("conformance", "ONNX's own operator cases", conformance),
     ("networks", "real networks against ONNX Runtime", networks),
@@ -38,7 +36,7 @@ const CHECKS: &[Check] = &[
 
 fn run_checks(args: &Args) -> Vec<(&'static str, Result<f64, String>)> {
     let named = |name: &str| args.only.iter().any(|o| o == name);
-    let wanted = |name: &str| named(name) || args.only.is_empty() && !ON_REQUEST.contains(&name);
+    let wanted = |name: &str| named(name) || args.only.is_empty();
     let one = |(name, what, check): &Check| {
         println!("\n=== {name}: {what}");
         let begun = Instant::now();
@@ -65,8 +63,7 @@ pub fn test(args: &Args) -> Result<(), String> {
         }
     }
     for (name, what, _) in CHECKS.iter().filter(|(name, ..)| results.iter().all(|(done, _)| done != name)) {
-        let why = if ON_REQUEST.contains(name) { " (on request only: does not pass in full yet)" } else { "" };
-        println!("skipped  {name:12} {what}{why}");
+        println!("skipped  {name:12} {what}");
     }
     let failed = results.iter().filter(|(_, r)| r.is_err()).count();
     println!("checks: {} passed, {failed} failed", results.len() - failed);
@@ -83,7 +80,8 @@ fn no_std() -> Result<(), String> {
 }
 
 fn wasm() -> Result<(), String> {
-    tools::debian(&["chromium"])?;
+    tools::web()?;
+    Cross::find("wasm32-unknown-unknown")?;
     run(&mut command("kernels-wasm/test"))
 }
 

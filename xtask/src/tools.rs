@@ -99,6 +99,12 @@ pub fn arm_linux() -> Result<(), String> {
     debian(&["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user"])
 }
 
+/// Node with npm, and Chromium.
+pub fn web() -> Result<(), String> {
+    let wanted = [("node", "nodejs"), ("npm", "npm"), ("chromium", "chromium")];
+    debian(&wanted.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect::<Vec<_>>())
+}
+
 /// A nightly toolchain with cargo-fuzz.
 pub fn cargo_fuzz() -> Result<(), String> {
     nightly()?;

@@ -3,6 +3,7 @@
 use crate::{AlignedBytes, Error};
 use self_cell::self_cell;
 use sparrow_runtime as runtime;
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 use std::sync::Arc;
 
