@@ -82,7 +82,8 @@ fn no_std() -> Result<(), String> {
 fn wasm() -> Result<(), String> {
     tools::web()?;
     Cross::find("wasm32-unknown-unknown")?;
-    run(&mut command("kernels-wasm/test"))
+    run(&mut command("kernels-wasm/test"))?;
+    run(&mut command("bindings/wasm/test/run"))
 }
 
 fn adb() -> Result<(), String> {
