@@ -10,7 +10,6 @@ const shrinking = small.getContext('2d', { willReadFrequently: true });
 let tests = null, cards = [], asked = 0, stopCamera = null;
 
 const percent = (share) => `${Math.round(share * 100)} %`;
-const duration = (ms) => (ms < 1 ? [Math.round(ms * 1000), 'µs'] : [ms.toFixed(ms < 10 ? 2 : 1), 'ms']);
 
 // --- pictures ---------------------------------------------------------------------------------------------------------
 
@@ -93,7 +92,8 @@ function makeCards(networks) {
   cards = networks.map(({ name, bytes, accuracy }) => {
     const card = $('network').content.cloneNode(true).firstElementChild;
     card.querySelector('h2').textContent = name === 'f32' || name === 'int8' ? `${name}, dense` : name;
-    card.querySelector('.facts').textContent = `${Math.round(bytes / 1000)} kB, ${(accuracy * 100).toFixed(1)} % right`;
+    const [size, right] = card.querySelectorAll('.facts span');
+    [size.textContent, right.textContent] = [`${Math.round(bytes / 1000)} kB`, `${(accuracy * 100).toFixed(1)} % right`];
     for (let i = 0; i < SHOWN; i++) card.querySelector('ol').insertAdjacentHTML('beforeend', '<li><span><em></em><b></b></span><i></i></li>');
     return card;
   });
@@ -101,12 +101,12 @@ function makeCards(networks) {
 }
 
 function showResults(results) {
+  const slowest = Math.max(...results.map(({ ms }) => ms));
   results.forEach(({ shares, ms }, i) => {
     const order = shares.map((_, k) => k).sort((a, b) => shares[b] - shares[a]);
-    const [number, unit] = duration(ms);
-    cards[i].querySelector('.time b').textContent = number;
-    cards[i].querySelector('.time span').textContent = unit;
-    cards[i].querySelectorAll('li').forEach((line, place) => {
+    cards[i].querySelector('.time b').textContent = ms.toFixed(ms < 10 ? 2 : 1);
+    cards[i].querySelector('.time i').style.setProperty('--share', ms / slowest);
+    cards[i].querySelectorAll('ol li').forEach((line, place) => {
       line.querySelector('em').textContent = CLASSES[order[place]];
       line.querySelector('b').textContent = percent(shares[order[place]]);
       line.querySelector('i').style.setProperty('--share', shares[order[place]]);
