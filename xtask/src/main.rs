@@ -38,7 +38,7 @@ struct PeersArgs {
     /// Where to measure.
     #[arg(value_parser = ["native", "web", "arm"])]
     place: String,
-    /// Further arguments of the script in bench/peers: `--json`, `--networks`; `web` and `arm` need theirs (bench/peers/README.md).
+    /// Further arguments of the script in bench/peers: `--json`, `--networks`; `arm` needs its own (bench/peers/README.md).
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
@@ -61,6 +61,11 @@ fn main() -> ExitCode {
 
 fn peers(args: &PeersArgs) -> Result<(), String> {
     shell::run(shell::cargo().args(["build", "--release", "-p", "sparrow-cli"]))?;
+    if args.place == "web" {
+        tools::web()?;
+        tools::Cross::find("wasm32-unknown-unknown")?;
+        shell::run(&mut shell::command("bindings/wasm/build"))?;
+    }
     shell::run(shell::command("bench/peers/setup").arg(&args.place))?;
     let ours = shell::root().join("target/release/sparrow");
     shell::run(shell::command("bench/peers/run").arg(&args.place).arg("--sparrow").arg(ours).args(&args.rest))

@@ -1,10 +1,7 @@
 // Runs in the page: loads one network into several programs and lets them take turns.
 //
-// Each of `open` below loads a program and a network, and gives a function that does one inference. Sparrow's comes
-// from a module of its own, whose whole interface here is
-//
-//     export async function load(wasmUrl, modelBytes)   // a string and an ArrayBuffer
-//     -> { run() }                                      // one inference on whatever the input holds; may be async
+// Each of `open` below loads a program and a network, and gives a function that does one inference on whatever the
+// input holds.
 
 const WARMUP = 3, LEAST_RUNS = 5, MOST_RUNS = 2000;
 const SETTLE_MS = 1000; // of running before anything counts: the engine compiles hot code a second time
@@ -32,11 +29,9 @@ const open = {
     return () => session.run(feeds);
   },
 
-  async Sparrow({ url, module, wasm }) {
-    const { load } = await import(module);
-    const response = await fetch(url);
-    if (!response.ok) throw new Error(`${url}: ${response.status}`);
-    const network = await load(wasm, await response.arrayBuffer());
+  async Sparrow({ url }) {
+    const { Model } = await import('/sparrow/sparrow.js');
+    const network = await Model.load(url);
     return () => network.run();
   },
 };
@@ -63,7 +58,7 @@ async function settle(run) {
 }
 
 /**
- * contenders: [{name, kind, url, shape, module?, wasm?}]
+ * contenders: [{name, kind, url, shape}]
  * -> {turns: {name: [{median, best} of each round]}, notes: {name: why it could not run}}
  */
 export async function measure({ contenders, rounds, turnMs }) {

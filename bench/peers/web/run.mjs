@@ -1,20 +1,18 @@
 #!/usr/bin/env node
 const help = `One-thread latency of Sparrow beside LiteRT.js and onnxruntime-web in headless Chromium.
 
-    node run.mjs --lab DIR [--sparrow PROGRAM --sparrow-js FILE [--wasm FILE]] [--networks N ...] [--precision P ...]
+    node run.mjs --lab DIR [--sparrow PROGRAM] [--networks N ...] [--precision P ...]
                  [--sparsity S ...] [--rounds N] [--turn-ms MS] [--json]
 
 All programs of a case are loaded into one page and take turns there, round after round; a figure is the median of the
 rounds' medians, a ratio the median of the rounds' ratios. Below 1 Sparrow is faster. Every case has a page of its own.
 As root all of it runs ahead of other work; elsewhere, on a busy machine, look at the best run and at best_ratio.
 
---sparrow     converts the networks (../cases.py says how); --sparrow-js is the module that runs them in the page:
---sparrow-js    export async function load(wasmUrl, modelBytes) -> { run() }
---wasm        what wasmUrl points to (default: sparrow.wasm beside the module)
+--sparrow     converts the networks (../cases.py says how); the package in bindings/wasm, built, runs them in the page
 --lab         what bench/peers/setup filled (default: $SPARROW_LAB or target/peers)
 
 A row: network, precision, sparsity, ours_ms, peer, peer_version, peer_ms, ratio, ours_best_ms, peer_best_ms,
-best_ratio, rounds; what concerns Sparrow is null without --sparrow-js, and note says why a figure is missing. Peer
+best_ratio, rounds; what concerns Sparrow is null without --sparrow, and note says why a figure is missing. Peer
 "Sparrow dense" is Sparrow on the dense network.
 `;
 import { execFileSync } from 'node:child_process';
@@ -25,7 +23,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-const here = path.dirname(fileURLToPath(import.meta.url));
+const here = path.dirname(fileURLToPath(import.meta.url)), sparrowPackage = path.join(here, '../../../bindings/wasm');
 const chromiumFlags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
   '--disable-background-networking', '--disable-component-update'];
 const contentTypes = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript',
@@ -51,7 +49,7 @@ function readArguments() {
     args: spread(process.argv.slice(2)),
     options: {
       lab: { type: 'string', default: process.env.SPARROW_LAB || path.join(here, '../../../target/peers') },
-      sparrow: { type: 'string' }, 'sparrow-js': { type: 'string' }, wasm: { type: 'string' },
+      sparrow: { type: 'string' },
       networks: { type: 'string', multiple: true }, precision: { type: 'string', multiple: true },
       sparsity: { type: 'string', multiple: true },
       rounds: { type: 'string', default: '9' }, 'turn-ms': { type: 'string', default: '250' },
@@ -59,15 +57,11 @@ function readArguments() {
     },
   });
   if (values.help) { process.stdout.write(help); process.exit(); }
-  if (Boolean(values.sparrow) !== Boolean(values['sparrow-js']))
-    throw new Failure('--sparrow converts and --sparrow-js runs: give both or neither');
-  const module = values['sparrow-js'] && path.resolve(values['sparrow-js']);
-  const wasm = module && path.resolve(values.wasm ?? path.join(path.dirname(module), 'sparrow.wasm'));
-  for (const file of [module, wasm])
-    if (file && !fs.existsSync(file)) throw new Failure(`${file} is missing`);
+  if (values.sparrow && !fs.existsSync(path.join(sparrowPackage, 'sparrow-relaxed.wasm')))
+    throw new Failure('the package is not built: run bindings/wasm/build');
   const rounds = Number(values.rounds), turnMs = Number(values['turn-ms']);
   if (!(rounds >= 1) || !(turnMs > 0)) throw new Failure('--rounds and --turn-ms take positive numbers');
-  return { ...values, lab: path.resolve(values.lab), module, wasm, rounds, turnMs };
+  return { ...values, lab: path.resolve(values.lab), rounds, turnMs };
 }
 
 /**
@@ -134,7 +128,6 @@ function contendersOf(options, runs) {
   return runs.filter((run) => run.file).map(({ name, file }) => ({
     name, kind: name.startsWith('Sparrow') ? 'Sparrow' : name,
     url: '/lab/' + path.relative(options.lab, file).split(path.sep).map(encodeURIComponent).join('/'),
-    ...(options.module && { module: `/sparrow/${path.basename(options.module)}`, wasm: `/wasm/${path.basename(options.wasm)}` }),
   }));
 }
 
@@ -193,7 +186,7 @@ async function main() {
   const cases = readCases(options);
   const { origin, close } = await serve({
     page: here, modules: path.join(options.lab, 'web/node_modules'), lab: options.lab,
-    ...(options.module && { sparrow: path.dirname(options.module), wasm: path.dirname(options.wasm) }),
+    sparrow: sparrowPackage,
   });
   const rows = [];
   runBeforeOthers();
