@@ -9,7 +9,8 @@
 //! weights that stay are corrected for it ([`crate::compensate`]).
 //!
 //! A larger block is faster, since a loaded activation serves more channels; a smaller one loses less. `auto` measures
-//! what each would lose and takes the largest block that loses little more than the smallest.
+//! what each would lose and takes the largest block that loses little more than the smallest, among those that are predicted
+//! to be faster than dense.
 
 use crate::compensate::{Mat, Moments, prune_block};
 use crate::ir::Graph;
@@ -57,6 +58,26 @@ pub struct Decision {
 const LARGER_BLOCK_WORTH: f64 = 1.25;
 /// Layers with fewer weights than this gain less than their index and their loops cost.
 const LEAST_WEIGHTS: usize = 2048;
+/// Time of a sparse layer over that of the same layer stored dense, when it keeps this share of its units: measured on
+/// the 1x1 layers of MobileNet-v1 at 30, 50 and 80 % sparsity with the AVX2 kernels (docs/sparsity.md has the figures),
+/// one line through them for each block size. Other instruction sets differ; `sparrow bench` tells.
+fn predicted_time(precision: Precision, block: usize, kept: f64) -> f64 {
+    let (slope, constant) = match (precision, block) {
+        (Precision::I8, 16) => (0.94, 0.155),
+        (Precision::I8, 8) => (0.90, 0.175),
+        (Precision::I8, _) => (1.02, 0.23),
+        (_, 16) => (0.90, 0.06),
+        (_, 8) => (1.09, 0.115),
+        _ => (2.22, 0.13),
+    };
+    slope * kept + constant
+}
+
+/// What [`predicted_time`] gains, in words.
+fn prediction(precision: Precision, block: usize, dropped: f64) -> String {
+    format!("predicted {:.2} x the speed of dense", 1.0 / predicted_time(precision, block, 1.0 - dropped))
+}
+
 /// A layer that came with at least this share of zero units is stored sparse.
 const LEAST_FOUND: f32 = 0.2;
 
@@ -93,13 +114,22 @@ fn layer(graph: &mut Graph, node: usize, first: bool, options: &Options, moments
     }
     let weights =
         graph.constant(matrix.weights).and_then(|t| t.elements::<f32>()).expect("constant floats").into_owned();
-    let step = if options.precision == Precision::I8 { 4 } else { 1 };
+    let step = step(options.precision);
     let candidates: Vec<usize> = match options.pattern {
         Pattern::Auto => vec![16, 8, 4],
         Pattern::Block(block) => vec![block],
     };
     if options.sparsity == 0.0 {
-        return found(&matrix, &weights, &candidates, step, node);
+        return found(&matrix, &weights, &candidates, options.precision, node);
+    }
+    let gains = |block: &usize| {
+        options.pattern != Pattern::Auto
+            || predicted_time(options.precision, *block, 1.0 - f64::from(options.sparsity)) < 1.0
+    };
+    let candidates: Vec<usize> = candidates.into_iter().filter(gains).collect();
+    if candidates.is_empty() {
+        let best = prediction(options.precision, 16, f64::from(options.sparsity));
+        return dense(format!("so little dropped would not pay: {best}"));
     }
     let plans: Vec<(usize, Vec<bool>, f64)> = candidates
         .into_iter()
@@ -137,13 +167,19 @@ fn layer(graph: &mut Graph, node: usize, first: bool, options: &Options, moments
     };
     apply(graph, node, &matrix, weights, (block, step), &dropped);
     let lost = if why.is_empty() { String::new() } else { format!(" (energy lost by block size {why})") };
-    let reason =
-        format!("blocks of {block} channels by {step} position{}{how}{lost}", if step == 1 { "" } else { "s" });
+    let (s, gain) = (if step == 1 { "" } else { "s" }, prediction(options.precision, block, f64::from(share)));
+    let reason = format!("blocks of {block} channels by {step} position{s}: {gain}{how}{lost}");
     Decision { node, block: Some(block), dropped: share, energy: energy as f32, reason }
 }
 
+/// Positions of a unit.
+fn step(precision: Precision) -> usize {
+    if precision == Precision::I8 { 4 } else { 1 }
+}
+
 /// A layer that is not to be pruned is stored sparse if it came with enough units of zeros.
-fn found(m: &Matrix, weights: &[f32], candidates: &[usize], step: usize, node: usize) -> Decision {
+fn found(m: &Matrix, weights: &[f32], candidates: &[usize], precision: Precision, node: usize) -> Decision {
+    let step = step(precision);
     let zeros = weights.iter().filter(|&&w| w == 0.0).count() as f32 / weights.len().max(1) as f32;
     let share = |block: usize| {
         let all = units(m, weights, block, step);
@@ -155,7 +191,8 @@ fn found(m: &Matrix, weights: &[f32], candidates: &[usize], step: usize, node: u
     let best = shares.iter().copied().reduce(|a, b| if b.1 > a.1 + 0.1 { b } else { a });
     match best {
         Some((block, dropped)) if dropped >= LEAST_FOUND => {
-            let reason = format!("came with {:.0} % of its blocks of {block} channels zero", dropped * 100.0);
+            let gain = prediction(precision, block, f64::from(dropped));
+            let reason = format!("came with {:.0} % of its blocks of {block} channels zero: {gain}", dropped * 100.0);
             Decision { node, block: Some(block), dropped, energy: 1.0, reason }
         }
         _ if zeros >= LEAST_FOUND => {
