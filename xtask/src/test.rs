@@ -4,7 +4,6 @@ use crate::shell::{cargo, command, root, run};
 use crate::tools::{self, Cross};
 use std::time::Instant;
 
-
 /// Which checks to run.
 #[derive(clap::Args)]
 pub struct Args {
