@@ -6,7 +6,7 @@ A case names a file per peer, and the Sparrow files of the case itself and of it
 from the same ONNX files, once for each version of the sparrow program and of the ONNX file.
 
     cases.py --lab DIR --where native|web|arm [--sparrow PROGRAM] [--networks N ...] [--precision P ...]
-             [--sparsity S ...]
+             [--sparsity S ...] [--pattern auto|16|8|4]
 
 prints them as JSON; that is how `web/run.mjs` gets them.
 
@@ -14,7 +14,7 @@ In the lab:
 
     models/NETWORK[-sNN][-int8].onnx|.tflite|.mnn    NN: per cent of the 1x1 convolutions' weights that are zero
     models/NETWORK.calibration.npz                   inputs to quantize with, one array per graph input
-    sparrow/NETWORK-PRECISION[-sNN].spw
+    sparrow/NETWORK-PRECISION[-sNN[-bN]].spw         bN: the pattern, where it is asked for
 """
 import argparse
 import dataclasses
@@ -37,6 +37,7 @@ class Case:
     network: Network
     precision: str
     sparsity: float
+    pattern: str = "auto"  # what Sparrow drops: `sparrow convert --pattern`
 
     @property
     def label(self):
@@ -96,11 +97,14 @@ def sparrow_file(lab, sparrow, case):
     source, calibration = models / f"{case.network.name}.onnx", models / f"{case.network.name}.calibration.npz"
     if not source.exists():
         raise Unavailable(f"{source} is missing: run bench/peers/setup")
-    target = Path(lab, "sparrow", file_stem(f"{case.network.name}-{case.precision}", case.sparsity, False) + ".spw")
+    blocks = f"-b{case.pattern}" if case.sparsity and case.pattern != "auto" else ""
+    stem = file_stem(f"{case.network.name}-{case.precision}", case.sparsity, False)
+    target = Path(lab, "sparrow", stem + blocks + ".spw")
     made_from = [source, Path(sparrow)]
     command = [sparrow, "convert", source, "-o", target, "--precision", case.precision]
     if case.sparsity:
         command += ["--sparsity", str(case.sparsity)]
+        command += ["--pattern", case.pattern] if blocks else []
     if case.precision == "int8":
         command += ["--calibrate", calibration]
         made_from.append(calibration)
@@ -120,7 +124,8 @@ def sparrow_file(lab, sparrow, case):
 def select(where, args):
     """The cases of one place that the arguments ask for, dense before sparse."""
     offered = {p for peer in PEERS[where] for p in peer.precisions}
-    return [Case(NETWORKS[n], p, s) for n in args.networks for p in PRECISIONS if p in args.precision and p in offered
+    return [Case(NETWORKS[n], p, s, args.pattern)
+            for n in args.networks for p in PRECISIONS if p in args.precision and p in offered
             for s in NETWORKS[n].sparsities if s in args.sparsity]
 
 
@@ -136,6 +141,8 @@ def add_arguments(parser, networks=tuple(NETWORKS)):
                         help=f"of {', '.join(PRECISIONS)} (default: all)")
     parser.add_argument("--sparsity", nargs="+", type=float, choices=SPARSITIES, default=SPARSITIES, metavar="SHARE",
                         help=f"of {', '.join(map(str, SPARSITIES))} (default: all that the network has)")
+    parser.add_argument("--pattern", choices=("auto", "16", "8", "4"), default="auto",
+                        help="channels that Sparrow's sparse networks drop together (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="a JSON list of rows on stdout instead of a table")
 
 

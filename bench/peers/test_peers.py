@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Tests of what the measuring scripts share: python3 bench/peers/test_peers.py. Needs no peer and no sparrow."""
+import dataclasses
 import json
 import os
 import subprocess
@@ -55,6 +56,8 @@ class Converting(Lab):
         self.assertEqual(words, ["convert", f"{models}/mobilenet-v1.onnx", "-o",
                                  f"{self.lab}/sparrow/mobilenet-v1-int8-s50.spw", "--precision", "int8",
                                  "--sparsity", "0.5", "--calibrate", f"{models}/mobilenet-v1.calibration.npz"])
+        blocks = dataclasses.replace(self.case(), pattern="16")
+        self.assertEqual(json.loads(cases.sparrow_file(self.lab, self.sparrow, blocks).read_text())[-4:-2], ["--pattern", "16"])
         words = json.loads(cases.sparrow_file(self.lab, self.sparrow, self.case("f32", 0.0)).read_text())
         self.assertEqual(words[4:], ["--precision", "f32"])
 
@@ -87,7 +90,7 @@ class Cases(Lab):
 
     def test_selection_keeps_to_what_a_place_and_a_network_have(self):
         args = types.SimpleNamespace(networks=["mobilenet-v1", "mobilenet-v2"], precision=["f16", "int8"],
-                                     sparsity=[0.0, 0.8])
+                                     sparsity=[0.0, 0.8], pattern="auto")
         labels = lambda where: [case.label for case in cases.select(where, args)]
         self.assertEqual(labels("native"), ["mobilenet-v1 int8", "mobilenet-v1 int8 80% sparse", "mobilenet-v2 int8"])
         self.assertEqual(labels("arm")[:2], ["mobilenet-v1 f16", "mobilenet-v1 f16 80% sparse"])

@@ -2,7 +2,7 @@
 const help = `One-thread latency of Sparrow beside LiteRT.js and onnxruntime-web in headless Chromium.
 
     node run.mjs --lab DIR [--sparrow PROGRAM] [--networks N ...] [--precision P ...]
-                 [--sparsity S ...] [--rounds N] [--turn-ms MS] [--json]
+                 [--sparsity S ...] [--pattern auto|16|8|4] [--rounds N] [--turn-ms MS] [--json]
 
 All programs of a case are loaded into one page and take turns there, round after round; a figure is the median of the
 rounds' medians, a ratio the median of the rounds' ratios. Below 1 Sparrow is faster. Every case has a page of its own.
@@ -51,7 +51,7 @@ function readArguments() {
       lab: { type: 'string', default: process.env.SPARROW_LAB || path.join(here, '../../../target/peers') },
       sparrow: { type: 'string' },
       networks: { type: 'string', multiple: true }, precision: { type: 'string', multiple: true },
-      sparsity: { type: 'string', multiple: true },
+      sparsity: { type: 'string', multiple: true }, pattern: { type: 'string', default: 'auto' },
       rounds: { type: 'string', default: '9' }, 'turn-ms': { type: 'string', default: '250' },
       json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false },
     },
@@ -78,7 +78,7 @@ function runBeforeOthers() {
 
 /** The cases, from the one list that all measuring scripts share. */
 function readCases(options) {
-  const words = [path.join(here, '../cases.py'), '--lab', options.lab, '--where', 'web'];
+  const words = [path.join(here, '../cases.py'), '--lab', options.lab, '--where', 'web', '--pattern', options.pattern];
   if (options.sparrow) words.push('--sparrow', options.sparrow);
   if (options.networks) words.push('--networks', ...options.networks);
   if (options.precision) words.push('--precision', ...options.precision);
