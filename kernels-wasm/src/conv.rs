@@ -10,7 +10,9 @@
 //! ```
 //!
 //! Engines on x86 have 15 registers for this, so `R * A` is 8 and no value but accumulators, one unit of weights and one
-//! input is live. A sparse tile differs in one thing: the unit's place in the run is read from the index.
+//! input is live. A sparse tile differs in one thing: the unit's place in the run is read from the index. Blocks of 4 channels
+//! would need 8 pixels for that, whose addresses do not fit the general registers: they take 4 pixels, and every other unit
+//! goes to a second set of accumulators, so that as many sums are under way.
 
 use crate::engine::{Engine, Float, Half, Wide};
 use crate::epilogue::{Common, Last};
@@ -48,6 +50,8 @@ impl<E: Engine, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
     const SPREAD: usize = 4 / E::LANES;
     /// Bytes of a unit's weights.
     const UNIT: usize = BLOCK * E::UNIT;
+    /// Whether units go to two sets of accumulators in turn.
+    const PAIRED: bool = SPARSE && R * A == 4;
 
     /// The channels from `c0`.
     ///
@@ -154,6 +158,7 @@ impl<E: Engine, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
     #[inline(always)]
     unsafe fn step(tile: &Tile, first: usize, c0: usize, start: &[v128; A]) -> [[v128; A]; R] {
         let mut sums = [*start; R];
+        let mut others = [[i32x4_splat(0); A]; R];
         let mut weights = tile.weights.wrapping_add(c0 * E::UNIT);
         let mut positions = tile.positions;
         for tap in 0..tile.taps {
@@ -163,6 +168,13 @@ impl<E: Engine, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
                 let x: [*const u8; R] = core::array::from_fn(|r| *tile.runs.add(tap * ROWS + first + r));
                 if SPARSE {
                     let end = positions.add(usize::from(*tile.counts.add(tap)));
+                    while Self::PAIRED && positions.wrapping_add(1) < end {
+                        Self::unit(&mut sums, weights, &x, usize::from(*positions) * E::UNIT);
+                        let next = usize::from(*positions.add(1)) * E::UNIT;
+                        Self::unit(&mut others, weights.add(Self::UNIT), &x, next);
+                        weights = weights.add(2 * Self::UNIT);
+                        positions = positions.add(2);
+                    }
                     while positions < end {
                         Self::unit(&mut sums, weights, &x, usize::from(*positions) * E::UNIT);
                         weights = weights.add(Self::UNIT);
@@ -176,6 +188,14 @@ impl<E: Engine, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
                         weights = weights.add(Self::UNIT);
                         at += E::UNIT;
                     }
+                }
+            }
+        }
+        if Self::PAIRED {
+            let add = if E::INTEGER { i32x4_add } else { f32x4_add };
+            for r in 0..R {
+                for a in 0..A {
+                    sums[r][a] = add(sums[r][a], others[r][a]);
                 }
             }
         }
@@ -219,11 +239,11 @@ const FLOAT: &[Kernel] = &[
     kernel!(isa!("conv_f32_b16"), ISA, DenseF32, Float, 2 x 4, 16, false),
     kernel!(isa!("spconv_f32_b16"), ISA, SparseF32B16, Float, 2 x 4, 16, true),
     kernel!(isa!("spconv_f32_b8"), ISA, SparseF32B8, Float, 4 x 2, 8, true),
-    kernel!(isa!("spconv_f32_b4"), ISA, SparseF32B4, Float, 8 x 1, 4, true),
+    kernel!(isa!("spconv_f32_b4"), ISA, SparseF32B4, Float, 4 x 1, 4, true),
     kernel!(isa!("conv_f16_b16"), ISA, DenseF16, Half, 4 x 4, 16, false),
     kernel!(isa!("spconv_f16_b16"), ISA, SparseF16B16, Half, 4 x 4, 16, true),
     kernel!(isa!("spconv_f16_b8"), ISA, SparseF16B8, Half, 4 x 2, 8, true),
-    kernel!(isa!("spconv_f16_b4"), ISA, SparseF16B4, Half, 8 x 1, 4, true),
+    kernel!(isa!("spconv_f16_b4"), ISA, SparseF16B4, Half, 4 x 1, 4, true),
 ];
 
 /// int8 where the relaxed dot takes whole bytes.
@@ -236,11 +256,11 @@ const DOT: &[Kernel] = &{
         kernel!("conv_i8_b16_relaxed_signed", SIGNED, DenseI8, Dot<false>, 2 x 4, 16, false),
         kernel!("spconv_i8_b16_relaxed_signed", SIGNED, SparseI8B16, Dot<false>, 2 x 4, 16, true),
         kernel!("spconv_i8_b8_relaxed_signed", SIGNED, SparseI8B8, Dot<false>, 4 x 2, 8, true),
-        kernel!("spconv_i8_b4_relaxed_signed", SIGNED, SparseI8B4, Dot<false>, 8 x 1, 4, true),
+        kernel!("spconv_i8_b4_relaxed_signed", SIGNED, SparseI8B4, Dot<false>, 4 x 1, 4, true),
         kernel!("conv_i8_b16_relaxed_unsigned", UNSIGNED, DenseI8, Dot<true>, 2 x 4, 16, false),
         kernel!("spconv_i8_b16_relaxed_unsigned", UNSIGNED, SparseI8B16, Dot<true>, 2 x 4, 16, true),
         kernel!("spconv_i8_b8_relaxed_unsigned", UNSIGNED, SparseI8B8, Dot<true>, 4 x 2, 8, true),
-        kernel!("spconv_i8_b4_relaxed_unsigned", UNSIGNED, SparseI8B4, Dot<true>, 8 x 1, 4, true),
+        kernel!("spconv_i8_b4_relaxed_unsigned", UNSIGNED, SparseI8B4, Dot<true>, 4 x 1, 4, true),
     ]
 };
 #[cfg(not(any(target_feature = "relaxed-simd", feature = "emulate-dot")))]
