@@ -48,16 +48,15 @@ rm -rf {path} && echo removed"#
         let says = lines(&mut keeper);
         let mut folder = Self { adb, path, keeper, says };
         let mut said = Vec::new();
-        match folder.hear("ready", &mut said) {
-            true => Ok(folder),
-            false => {
-                let closed = folder.close();
-                check_interrupt()?;
-                let why = if said.is_empty() { "no answer".to_owned() } else { said.join("; ") };
-                Err(format!("cannot make a folder in {TEMPORARY} on {}: {why}", adb.serial()))
-                    .map_err(|e| [Some(e), closed.err()].into_iter().flatten().collect::<Vec<_>>().join("; "))
-            }
+        if folder.hear("ready", &mut said) {
+            return Ok(folder);
         }
+        let closed = folder.close();
+        check_interrupt()?;
+        said.retain(|line| line != "removed");
+        let why = if said.is_empty() { "no answer".to_owned() } else { said.join("; ") };
+        let also = closed.err().map(|e| format!("; {e}")).unwrap_or_default();
+        Err(format!("cannot make a folder in {TEMPORARY} on {}: {why}{also}", adb.serial()))
     }
 
     pub fn path(&self) -> &str {

@@ -102,13 +102,18 @@ impl Watch {
     }
 
     /// Ends watching and says how it was during each model's spans.
-    pub fn finish(mut self, spans: &[Vec<(Instant, Instant)>]) -> Vec<Conditions> {
+    pub fn finish(self, spans: &[Vec<(Instant, Instant)>]) -> Vec<Conditions> {
         // The first sample after the end may have been taken before it.
         self.wait_until(Instant::now());
         self.wait_until(Instant::now());
-        end(&mut self.child);
         let samples = self.samples().clone();
         spans.iter().map(|spans| judge(&samples, spans, &self.cores)).collect()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        end(&mut self.child);
     }
 }
 

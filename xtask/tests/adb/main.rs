@@ -230,6 +230,8 @@ fn what_cannot_run_is_refused_before_anything_is_copied() {
     check(usual(), &["--save", "/nowhere/x.json"], &["there is no folder /nowhere"]);
     check(usual(), &["--against", "/nowhere/x.json"], &["/nowhere/x.json", "No such file"]);
     let phone = host.phone(usual());
+    std::fs::remove_dir(phone.storage()).expect("empty");
+    host.refuses(&[&net, "--serial", &phone.serial()], &["cannot make a folder in /data/local/tmp", "mkdir: "]);
     let host_program = env!("CARGO_BIN_EXE_xtask");
     let output =
         host.command(&["--serial", &phone.serial(), "--binary", host_program, &net]).output().expect("xtask runs");
@@ -325,7 +327,7 @@ fn throttling_is_said_and_makes_comparisons_unclear() {
 fn what_a_reboot_left_is_removed_and_other_runs_are_not() {
     let host = Host::new();
     let phone = host.phone(Traits::default());
-    let tmp = host.folder.join("phone0/data/local/tmp");
+    let tmp = phone.storage();
     let folder = |name: &str, keeper: u32| {
         std::fs::create_dir(tmp.join(name)).expect("made");
         std::fs::write(tmp.join(name).join("keeper"), format!("{keeper}\n")).expect("written");

@@ -131,10 +131,14 @@ impl Phone {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// What lies in /data/local/tmp.
+    /// The folder that is /data/local/tmp.
+    pub fn storage(&self) -> PathBuf {
+        self.inner.root.join("data/local/tmp")
+    }
+
+    /// What lies in it.
     pub fn files(&self) -> Vec<PathBuf> {
-        let folder = self.inner.root.join("data/local/tmp");
-        fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect()
+        fs::read_dir(self.storage()).into_iter().flatten().flatten().map(|e| e.path()).collect()
     }
 
     /// Benchmarks that run now.
