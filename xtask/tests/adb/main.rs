@@ -205,7 +205,7 @@ fn the_device_must_be_one_and_ready() {
     host.refuses(&[&model, "--serial", "nowhere"], &["no device nowhere", &phones[0].serial()]);
     let silent = Host::new();
     let mute = silent.phone(Traits { fault: Fault::Silent, ..Traits::default() });
-    silent.refuses(&[&model, "--serial", &mute.serial()], &[&mute.serial()]);
+    silent.refuses(&[&model, "--serial", &mute.serial()], &[&mute.serial(), "plug it in again"]);
     nothing_left(&phones[0]);
 }
 
