@@ -49,16 +49,29 @@ pub enum Error {
         /// The type asked for.
         asked: &'static str,
     },
+    /// The system refused a thread.
+    #[error("a thread cannot be started: {0}")]
+    Thread(std::io::Error),
+    /// More threads than [`crate::MAX_THREADS`] were asked for.
+    #[error("{0} threads were asked for; the most is {max}", max = crate::MAX_THREADS)]
+    Threads(usize),
 }
 
 impl Error {
-    /// A number that never changes: the runtime's own below 100.
+    /// Whether a run was stopped by a [`Canceller`](crate::Canceller) or its observer.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Runtime(sparrow_runtime::Error::Cancelled))
+    }
+
+    /// A number that never changes: the runtime's own below 100, this crate's below 200; bindings add theirs from 200.
     pub fn number(&self) -> u32 {
         match self {
             Self::Runtime(error) | Self::File { source: error, .. } => error.number(),
             Self::Io { .. } => 100,
             Self::NoTensor { .. } => 101,
             Self::Type { .. } => 102,
+            Self::Thread(_) => 103,
+            Self::Threads(_) => 104,
         }
     }
 }

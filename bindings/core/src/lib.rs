@@ -19,10 +19,10 @@ mod pool;
 mod session;
 
 pub use bytes::AlignedBytes;
-pub use error::Error;
-pub use model::Model;
+pub use error::{Element, Error};
+pub use model::{EntryInfo, Model};
 pub use pool::Pool;
-pub use session::{Options, Profile, ProfiledOp, Session, TensorInfo};
+pub use session::{Arena, Canceller, MAX_THREADS, Options, Profile, ProfiledOp, Session, TensorInfo};
 pub use sparrow_kernels::{DType, Features, Kernel, Kernels};
 pub use sparrow_runtime as runtime;
 

@@ -1,6 +1,6 @@
 //! A model: a mapped file or bytes in memory, validated once.
 
-use crate::{AlignedBytes, Error};
+use crate::{AlignedBytes, Error, TensorInfo};
 use self_cell::self_cell;
 use sparrow_runtime as runtime;
 #[cfg(not(target_arch = "wasm32"))]
@@ -35,6 +35,19 @@ self_cell!(
     }
     impl {Debug}
 );
+
+/// An entry point of a model: what a session runs. Entry points share their weights.
+#[derive(Clone, PartialEq, Debug)]
+pub struct EntryInfo {
+    /// Its name.
+    pub name: String,
+    /// What is written before a run.
+    pub inputs: Vec<TensorInfo>,
+    /// What is read after it.
+    pub outputs: Vec<TensorInfo>,
+    /// Bytes of arena a session of it needs.
+    pub arena_size: usize,
+}
 
 /// A validated model. Cloning shares it; it may be used from any thread.
 #[derive(Clone, Debug)]
@@ -80,6 +93,27 @@ impl Model {
 
     fn from_storage(storage: Storage) -> Result<Self, runtime::Error> {
         Ok(Self(Arc::new(Opened::try_new(storage, |storage| runtime::Model::open(storage.bytes()))?)))
+    }
+
+    /// The entry points. [`Options::entry`](crate::Options) is a position in this list.
+    pub fn entries(&self) -> Vec<EntryInfo> {
+        let view = self.view();
+        let tensors = |ids: &[u32]| ids.iter().map(|&id| TensorInfo::of(&view.tensor(id))).collect();
+        let info = |entry: runtime::Entry| EntryInfo {
+            name: entry.name.to_owned(),
+            inputs: tensors(entry.inputs),
+            outputs: tensors(entry.outputs),
+            arena_size: entry.arena_size,
+        };
+        (0..view.entry_count()).filter_map(|index| view.entry(index)).map(info).collect()
+    }
+
+    /// Compares the hash of every section, weights included. Opening a model does not, since that reads the whole file.
+    ///
+    /// # Errors
+    /// [`runtime::Error::Hash`] with the first section that has been altered.
+    pub fn verify(&self) -> Result<(), Error> {
+        Ok(self.view().verify()?)
     }
 
     /// The runtime's view of it: tensors, operators, entry points, sections.

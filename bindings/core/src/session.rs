@@ -5,12 +5,17 @@ use crate::{AlignedBytes, DType, Error, Features, Kernel, Kernels, Model, Pool, 
 use self_cell::{MutBorrow, self_cell};
 use sparrow_runtime::{self as runtime, OneThread, Step, Threads};
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// Most threads a session takes.
+pub const MAX_THREADS: usize = 256;
 
 /// How a session runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// Threads, the caller's included.
+    /// Threads, the caller's included; 0 is 1, [`MAX_THREADS`] the most.
     pub threads: usize,
     /// CPU features that may be used, as far as the CPU has them.
     pub features: Features,
@@ -39,7 +44,7 @@ pub struct TensorInfo {
 }
 
 impl TensorInfo {
-    fn of(tensor: &runtime::Tensor) -> Self {
+    pub(crate) fn of(tensor: &runtime::Tensor) -> Self {
         let dims = tensor.dims.iter().map(|&d| d as usize).collect();
         Self { name: tensor.name.to_owned(), dtype: tensor.dtype, dims, quantization: tensor.quantization }
     }
@@ -55,6 +60,8 @@ pub struct Profile {
 /// Time of one operator.
 #[derive(Clone, Debug)]
 pub struct ProfiledOp {
+    /// Its number in the model.
+    pub index: u32,
     /// Its name in the source network.
     pub name: String,
     /// What it computes.
@@ -65,10 +72,54 @@ pub struct ProfiledOp {
     pub time: Duration,
 }
 
+/// Memory a host brings for a session to run on.
+pub type Arena = Box<dyn AsMut<[u8]> + Send>;
+
+impl AsMut<[u8]> for AlignedBytes {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.as_mut_slice()
+    }
+}
+
+/// Stops a session's run from another thread.
+///
+/// A run under way ends before its next operator with [`runtime::Error::Cancelled`]; if none is under way, the next one
+/// does so at once. One call stops one run.
+///
+/// ```
+/// # fn example(mut session: sparrow::Session) -> Result<(), sparrow::Error> {
+/// let canceller = session.canceller();
+/// std::thread::spawn(move || {
+///     std::thread::sleep(std::time::Duration::from_millis(50));
+///     canceller.cancel();
+/// });
+/// match session.run() {
+///     Err(error) if error.is_cancelled() => println!("took too long"),
+///     other => other?,
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Canceller(Arc<AtomicBool>);
+
+impl Canceller {
+    /// Asks the run to stop.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether to stop; asking takes the request back.
+    fn take(&self) -> bool {
+        // A load alone on the way that is taken every time.
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
 struct Owner {
     model: Model,
     kernels: Kernels,
-    arena: MutBorrow<AlignedBytes>,
+    arena: MutBorrow<Arena>,
 }
 
 type Running<'a> = runtime::Session<'a>;
@@ -85,6 +136,7 @@ self_cell!(
 pub struct Session {
     cell: Cell,
     pool: Option<Pool>,
+    canceller: Canceller,
 }
 
 impl std::fmt::Debug for Session {
@@ -97,24 +149,41 @@ impl Session {
     /// A session of `model`; allocates its arena and starts its threads.
     ///
     /// # Errors
-    /// [`runtime::Error::NoEntry`] and the like, or [`Error::Io`] if a thread cannot be started.
+    /// [`runtime::Error::NoEntry`] and the like, [`Error::Threads`], or [`Error::Thread`] if one cannot be started.
     pub fn new(model: &Model, options: &Options) -> Result<Self, Error> {
         let entry = model.view().entry(options.entry).ok_or(runtime::Error::NoEntry(options.entry))?;
-        let arena = MutBorrow::new(AlignedBytes::zeroed(entry.arena_size));
+        Self::with_arena(model, options, Box::new(AlignedBytes::zeroed(entry.arena_size)))
+    }
+
+    /// A session that runs on memory of the host's: at least [`EntryInfo::arena_size`](crate::EntryInfo) bytes that begin
+    /// at a multiple of 64.
+    ///
+    /// # Errors
+    /// As [`Session::new`], and [`runtime::Error::Arena`].
+    pub fn with_arena(model: &Model, options: &Options, arena: Arena) -> Result<Self, Error> {
+        if options.threads > MAX_THREADS {
+            return Err(Error::Threads(options.threads));
+        }
+        let arena = MutBorrow::new(arena);
         let owner = Owner { model: model.clone(), kernels: kernels(options.features), arena };
         let cell = Cell::try_new(owner, |owner| {
             runtime::Session::new(
                 owner.model.view(),
                 options.entry,
                 &owner.kernels,
-                owner.arena.borrow_mut().as_mut_slice(),
+                owner.arena.borrow_mut().as_mut().as_mut(),
             )
         })?;
         let pool = match options.threads {
             0 | 1 => None,
-            threads => Some(Pool::new(threads).map_err(|source| Error::Io { path: "a thread".into(), source })?),
+            threads => Some(Pool::new(threads).map_err(Error::Thread)?),
         };
-        Ok(Self { cell, pool })
+        Ok(Self { cell, pool, canceller: Canceller::default() })
+    }
+
+    /// What stops this session's runs from another thread.
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
     }
 
     /// The model.
@@ -146,15 +215,44 @@ impl Session {
         self.cell.with_dependent_mut(|_, s| s.entry().op_range().filter_map(|op| s.kernel(op)).collect())
     }
 
-    /// The elements of input `i`, row-major, for writing. A run may reuse their memory: write every input before each run.
+    /// Number of inputs.
+    pub fn input_count(&self) -> usize {
+        self.cell.with_dependent(|_, s| s.entry().inputs.len())
+    }
+
+    /// Number of outputs.
+    pub fn output_count(&self) -> usize {
+        self.cell.with_dependent(|_, s| s.entry().outputs.len())
+    }
+
+    /// Input `i` as it stands in the model.
+    ///
+    /// # Errors
+    /// [`Error::NoTensor`].
+    pub fn input_tensor(&self, index: usize) -> Result<runtime::Tensor<'_>, Error> {
+        let count = self.input_count();
+        let tensor = self.cell.with_dependent(|_, s| s.input_tensor(index));
+        tensor.ok_or(Error::NoTensor { role: "input", index, count })
+    }
+
+    /// Output `i` as it stands in the model.
+    ///
+    /// # Errors
+    /// [`Error::NoTensor`].
+    pub fn output_tensor(&self, index: usize) -> Result<runtime::Tensor<'_>, Error> {
+        let count = self.output_count();
+        let tensor = self.cell.with_dependent(|_, s| s.output_tensor(index));
+        tensor.ok_or(Error::NoTensor { role: "output", index, count })
+    }
+
+    /// The elements of input `i`, row-major, for writing: a view of the arena. A run may reuse their memory: write every
+    /// input before each run.
     ///
     /// # Errors
     /// [`Error::NoTensor`], [`Error::Type`].
     pub fn input_mut<T: Element>(&mut self, index: usize) -> Result<&mut [T], Error> {
-        let count = self.cell.with_dependent(|_, s| s.entry().inputs.len());
-        let tensor = self.cell.with_dependent(|_, s| s.input_tensor(index).map(|t| TensorInfo::of(&t)));
-        check::<T>("input", index, count, tensor)?;
-        Ok(self.cell.with_dependent_mut(|_, session| bytemuck::cast_slice_mut(session.input_mut(index))))
+        check::<T>("input", index, &self.input_tensor(index)?)?;
+        Ok(bytemuck::cast_slice_mut(self.input_bytes_mut(index)?))
     }
 
     /// The bytes of input `i`, whatever its type.
@@ -162,22 +260,17 @@ impl Session {
     /// # Errors
     /// [`Error::NoTensor`].
     pub fn input_bytes_mut(&mut self, index: usize) -> Result<&mut [u8], Error> {
-        let count = self.cell.with_dependent(|_, s| s.entry().inputs.len());
-        if index >= count {
-            return Err(Error::NoTensor { role: "input", index, count });
-        }
+        self.input_tensor(index)?;
         Ok(self.cell.with_dependent_mut(|_, session| session.input_mut(index)))
     }
 
-    /// The elements of output `i` after a run, row-major.
+    /// The elements of output `i` after a run, row-major: a view of the arena.
     ///
     /// # Errors
     /// [`Error::NoTensor`], [`Error::Type`].
     pub fn output<T: Element>(&self, index: usize) -> Result<&[T], Error> {
-        let count = self.cell.with_dependent(|_, s| s.entry().outputs.len());
-        let tensor = self.cell.with_dependent(|_, s| s.output_tensor(index).map(|t| TensorInfo::of(&t)));
-        check::<T>("output", index, count, tensor)?;
-        Ok(self.cell.with_dependent(|_, session| bytemuck::cast_slice(session.output(index))))
+        check::<T>("output", index, &self.output_tensor(index)?)?;
+        Ok(bytemuck::cast_slice(self.output_bytes(index)?))
     }
 
     /// The bytes of output `i`, whatever its type.
@@ -185,17 +278,14 @@ impl Session {
     /// # Errors
     /// [`Error::NoTensor`].
     pub fn output_bytes(&self, index: usize) -> Result<&[u8], Error> {
-        let count = self.cell.with_dependent(|_, s| s.entry().outputs.len());
-        if index >= count {
-            return Err(Error::NoTensor { role: "output", index, count });
-        }
+        self.output_tensor(index)?;
         Ok(self.cell.with_dependent(|_, session| session.output(index)))
     }
 
-    /// Runs the entry point.
+    /// Runs the entry point. Allocates nothing.
     ///
     /// # Errors
-    /// None for a session that could be made.
+    /// [`runtime::Error::Cancelled`] if a [`Canceller`] stopped it.
     pub fn run(&mut self) -> Result<(), Error> {
         self.run_with(|_, _| ControlFlow::Continue(()))
     }
@@ -209,9 +299,11 @@ impl Session {
         mut observe: impl FnMut(&runtime::Session, Step) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let threads: &dyn Threads = self.pool.as_ref().map_or(&OneThread, |pool| pool);
-        Ok(self
-            .cell
-            .with_dependent_mut(|_, session| session.run_with(threads, &mut |session, step| observe(session, step)))?)
+        let canceller = &self.canceller;
+        let mut step = |session: &runtime::Session, step| {
+            if canceller.take() { ControlFlow::Break(()) } else { observe(session, step) }
+        };
+        Ok(self.cell.with_dependent_mut(|_, session| session.run_with(threads, &mut step))?)
     }
 
     /// Runs the entry point and times every operator.
@@ -228,6 +320,7 @@ impl Session {
                     let time = begun.elapsed();
                     if let Some(operator) = session.model().operator(index) {
                         profile.ops.push(ProfiledOp {
+                            index,
                             name: operator.name.to_owned(),
                             op: operator.op.name(),
                             kernel: kernel.name,
@@ -242,12 +335,9 @@ impl Session {
     }
 }
 
-fn check<T: Element>(role: &'static str, index: usize, count: usize, tensor: Option<TensorInfo>) -> Result<(), Error> {
-    match tensor {
-        None => Err(Error::NoTensor { role, index, count }),
-        Some(info) if !T::is(info.dtype) => {
-            Err(Error::Type { role, index, name: info.name, found: info.dtype.name(), asked: T::NAME })
-        }
-        Some(_) => Ok(()),
+fn check<T: Element>(role: &'static str, index: usize, tensor: &runtime::Tensor) -> Result<(), Error> {
+    if T::is(tensor.dtype) {
+        return Ok(());
     }
+    Err(Error::Type { role, index, name: tensor.name.to_owned(), found: tensor.dtype.name(), asked: T::NAME })
 }
