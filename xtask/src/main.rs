@@ -3,6 +3,8 @@
 
 mod adb;
 mod arm;
+mod hosts;
+mod pack;
 mod shell;
 mod test;
 mod tools;
@@ -25,6 +27,12 @@ enum Task {
     Peers(PeersArgs),
     /// Measure Sparrow files on an Android phone or emulator, over adb (bench/android/README.md).
     AdbBench(adb::Args),
+    /// One network through every host language: the same bytes, the C and Java tests, memory, what a call costs.
+    Hosts(hosts::Args),
+    /// Pack target/sparrow.aar for Android, with the NDK or, to look at, without.
+    Aar(pack::AarArgs),
+    /// Make bindings/swift/CSparrow.xcframework.
+    Xcframework,
     /// Fuzz the file, the importer and running, for some seconds each (needs cargo-fuzz and a nightly toolchain).
     Fuzz {
         /// Seconds for each target.
@@ -46,6 +54,9 @@ struct PeersArgs {
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Test(args) => test::test(&args),
+        Task::Aar(args) => pack::aar(&args),
+        Task::Xcframework => pack::xcframework(),
+        Task::Hosts(args) => hosts::hosts(&args),
         Task::Peers(args) => peers(&args),
         Task::AdbBench(args) => adb::bench(&args),
         Task::Fuzz { seconds } => fuzz(seconds),

@@ -30,6 +30,9 @@ const CHECKS: &[Check] = &[
     ("adb", "adb-bench with the real adb and a test phone that runs the arm64 program under qemu", adb),
     ("conformance", "ONNX's own operator cases", conformance),
     ("networks", "real networks against ONNX Runtime", networks),
+    ("hosts", "Rust, C, Java and emulated arm64 give the same bytes; C and Java tests; valgrind", || {
+        crate::hosts::hosts(&Default::default())
+    }),
     ("hostile", "damaged files under AddressSanitizer", hostile),
 ];
 
@@ -94,7 +97,7 @@ fn adb() -> Result<(), String> {
         .cargo("build", "std,panic_abort")
         .args(["-p", "sparrow-cli"])
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-Ctarget-feature=+crt-static"))?;
-    let program = cross.output("debug").join("sparrow");
+    let program = cross.built("debug").join("sparrow");
     let models = root().join("target/adb-bench");
     std::fs::create_dir_all(&models).map_err(|e| format!("{}: {e}", models.display()))?;
     for (name, precision) in [("fashion", "f32"), ("fashion-int8", "int8")] {

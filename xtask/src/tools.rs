@@ -4,6 +4,9 @@ use crate::shell::{command, has, output, root, run};
 use std::path::PathBuf;
 use std::process::Command;
 
+/// A standard library that unwinds but draws no backtraces, which are half of it.
+pub const SMALL_STD: &str = "build-std-features=panic-unwind,optimize_for_size";
+
 /// How crates are built for a target other than the host.
 pub struct Cross {
     toolchain: Option<&'static str>,
@@ -29,26 +32,29 @@ impl Cross {
         Ok(Self { toolchain: Some("+debian"), build_std: target != "aarch64-unknown-linux-gnu", target })
     }
 
+    fn target_dir(&self) -> &'static str {
+        if self.toolchain.is_some() { "target/debian" } else { "target/cross" }
+    }
+
+    /// Where what was built with a profile lies.
+    pub fn built(&self, profile: &str) -> PathBuf {
+        root().join(self.target_dir()).join(self.target).join(profile)
+    }
+
     /// A cargo command for the target; `library` is what to build from source where it must be (core, or std).
     pub fn cargo(&self, subcommand: &str, library: &str) -> Command {
         let mut cargo = command("cargo");
         cargo.args(self.toolchain).args([subcommand, "--target", self.target]);
         if self.build_std {
             cargo.env("RUSTC_BOOTSTRAP", "1").args(["-Z", &format!("build-std={library}")]);
+            if library.contains("panic_unwind") {
+                cargo.args(["-Z", SMALL_STD]);
+            }
         }
-        cargo.args(["--target-dir", &self.folder()]);
+        // Targets built side by side must not wait for each other's lock.
+        cargo.args(["--target-dir", self.target_dir()]);
         cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
         cargo
-    }
-
-    /// Targets built side by side must not wait for each other's lock.
-    fn folder(&self) -> String {
-        format!("target/{}", if self.toolchain.is_some() { "debian" } else { "cross" })
-    }
-
-    /// Where programs of a profile ("debug", "release") are built.
-    pub fn output(&self, profile: &str) -> PathBuf {
-        root().join(self.folder()).join(self.target).join(profile)
     }
 }
 
@@ -103,6 +109,32 @@ pub fn arm_linux() -> Result<(), String> {
 pub fn web() -> Result<(), String> {
     let wanted = [("node", "nodejs"), ("npm", "npm"), ("chromium", "chromium")];
     debian(&wanted.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect::<Vec<_>>())
+}
+
+/// An arm64 JVM with its libraries, unpacked below `target`, where it disturbs no installed one: root folder and program.
+pub fn arm_jvm() -> Result<(PathBuf, PathBuf), String> {
+    let folder = root().join("target/jre-arm64");
+    let java = || {
+        let machines = std::fs::read_dir(folder.join("usr/lib/jvm")).ok()?;
+        machines.filter_map(|entry| Some(entry.ok()?.path().join("bin/java"))).find(|java| java.is_file())
+    };
+    if java().is_none() {
+        std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let depends = output(command("apt-cache").args(["depends", "default-jre-headless"])).unwrap_or_default();
+        let package =
+            depends.split_whitespace().find(|word| word.starts_with("openjdk-") && word.ends_with("-jre-headless"));
+        let package = package.ok_or("apt-cache knows no default-jre-headless")?;
+        let packages = [package, "libc6", "zlib1g", "libstdc++6", "libgcc-s1"].map(|name| format!("{name}:arm64"));
+        println!("unpacking into target/jre-arm64: {}", packages.join(" "));
+        run(command("apt-get").args(["download", "-q"]).args(packages).current_dir(&folder))?;
+        let list = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        for archive in
+            list.filter_map(|entry| Some(entry.ok()?.path())).filter(|p| p.extension().is_some_and(|e| e == "deb"))
+        {
+            run(command("dpkg").arg("-x").arg(&archive).arg(&folder))?;
+        }
+    }
+    java().map(|java| (folder.clone(), java)).ok_or("the arm64 JVM has no program java".into())
 }
 
 /// A nightly toolchain with cargo-fuzz.

@@ -1,16 +1,4 @@
-//! Sparrow's Rust API: open a model, make a session, write inputs, run, read outputs.
-//!
-//! ```no_run
-//! let model = sparrow::Model::open("model.spw")?;
-//! let mut session = sparrow::Session::new(&model, &sparrow::Options::default())?;
-//! session.input_mut::<f32>(0)?.fill(0.5);
-//! session.run()?;
-//! println!("{:?}", session.output::<f32>(0)?);
-//! # Ok::<(), sparrow::Error>(())
-//! ```
-//!
-//! A file is mapped, not read: weights come from the page cache, shared between processes. A [`Model`] is cheap to share
-//! between threads; each thread makes its own [`Session`], which owns its arena. Nothing is allocated while it runs.
+#![doc = include_str!("../README.md")]
 
 mod bytes;
 mod error;

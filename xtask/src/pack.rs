@@ -1,0 +1,211 @@
+//! Packages for phones: the Android archive and the Apple framework.
+//!
+//! Both build with what the machine has. Without the NDK, Android's libraries are linked against empty stand-ins for the
+//! system's: good for looking at (exports, size, alignment), not for a device, and that is said.
+
+use crate::hosts::javac;
+use crate::shell::{command, output, root, run};
+use crate::tools::{self, Cross, SMALL_STD};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// For which processors.
+#[derive(clap::Args)]
+pub struct AarArgs {
+    /// The ABIs, as Android calls them.
+    #[arg(long, value_delimiter = ',', default_value = "arm64-v8a,x86_64,armeabi-v7a")]
+    abi: Vec<String>,
+}
+
+const API: &str = "24";
+/// ABI, Rust's target, clang's.
+const ABIS: [(&str, &str, &str); 3] = [
+    ("arm64-v8a", "aarch64-linux-android", "aarch64-linux-android"),
+    ("x86_64", "x86_64-linux-android", "x86_64-linux-android"),
+    ("armeabi-v7a", "armv7-linux-androideabi", "armv7a-linux-androideabi"),
+];
+/// Largest pages of 64-bit Android.
+const PAGE: u64 = 16 << 10;
+
+fn make(folder: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    std::fs::copy(from, to).map(drop).map_err(|e| format!("{} to {}: {e}", from.display(), to.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn fresh(name: &str) -> Result<PathBuf, String> {
+    let folder = root().join("target").join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
+    make(&folder).map(|()| folder)
+}
+
+/// Builds the library for one ABI with the NDK; where it lies.
+fn with_ndk(abi: &str, target: &str) -> Result<PathBuf, String> {
+    if output(command("cargo").args(["ndk", "--version"])).is_none() {
+        return Err("the NDK is here, cargo-ndk is not: cargo install cargo-ndk".into());
+    }
+    run(command("rustup").args(["target", "add", target]))?;
+    run(command("rustup").args(["component", "add", "rust-src"]))?;
+    run(command("cargo")
+        .args(["ndk", "-t", abi, "--platform", API, "build", "--profile", "embed", "-p", "sparrow-jni"])
+        .args(["-Z", "build-std=std,panic_unwind", "-Z", SMALL_STD])
+        .env("RUSTC_BOOTSTRAP", "1"))?;
+    Ok(root().join("target").join(target).join("embed/libsparrow_jni.so"))
+}
+
+/// Empty libraries with the names of Android's.
+fn stand_ins(clang: &str) -> Result<PathBuf, String> {
+    let folder = root().join("target/android-stand-ins").join(clang);
+    make(&folder)?;
+    let empty = folder.join("empty.c");
+    write(&empty, "")?;
+    for name in ["libc.so", "libm.so", "libdl.so", "liblog.so", "libunwind.so", "libgcc.so"] {
+        let soname = format!("-Wl,-soname,{name}");
+        run(stand_in_compiler(clang).args(["-shared", &soname, "-o"]).arg(folder.join(name)).arg(&empty))?;
+    }
+    Ok(folder)
+}
+
+fn stand_in_compiler(clang: &str) -> Command {
+    let mut compiler = command("clang-22");
+    compiler.arg(format!("--target={clang}{API}")).args(["-fuse-ld=lld-22", "-nostdlib"]);
+    compiler
+}
+
+fn with_stand_ins(target: &'static str, clang: &str) -> Result<PathBuf, String> {
+    tools::debian(&["clang-22", "lld-22"])?;
+    let libraries = stand_ins(clang)?;
+    let flags = [
+        format!("-Clink-arg=--target={clang}{API}"),
+        "-Clink-arg=-fuse-ld=lld-22".into(),
+        "-Clink-arg=-nostdlib".into(),
+        format!("-Lnative={}", libraries.display()),
+        "-Clink-arg=-Wl,--unresolved-symbols=ignore-all".into(),
+    ];
+    let name = target.replace('-', "_");
+    let upper = name.to_uppercase();
+    let cross = Cross::find(target)?;
+    let mut cargo = cross.cargo("build", "std,panic_unwind");
+    cargo.env(format!("CARGO_TARGET_{upper}_LINKER"), "clang-22");
+    cargo.env(format!("CARGO_TARGET_{upper}_RUSTFLAGS"), flags.join(" "));
+    cargo.env(format!("CC_{name}"), "clang-22").env(format!("CFLAGS_{name}"), format!("--target={clang}{API}"));
+    run(cargo.args(["--profile", "embed", "-p", "sparrow-jni"]))?;
+    Ok(cross.built("embed").join("libsparrow_jni.so"))
+}
+
+/// Refuses a library that Android could not load: wrong alignment, missing methods, a C++ runtime.
+fn check_library(abi: &str, library: &Path) -> Result<(), String> {
+    let readelf = |option: &str| output(command("readelf").arg(option).arg(library)).ok_or("readelf failed");
+    let headers = readelf("-lW")?;
+    let loads = headers.lines().map(str::split_whitespace).filter(|words| words.clone().next() == Some("LOAD"));
+    let aligns: Vec<u64> =
+        loads.filter_map(|words| u64::from_str_radix(words.last()?.trim_start_matches("0x"), 16).ok()).collect();
+    if aligns.is_empty() || aligns.iter().any(|align| *align < PAGE) {
+        return Err(format!("{abi}: segments are aligned to {aligns:x?}, 4000 is needed"));
+    }
+    let symbols = readelf("--dyn-syms")?;
+    let methods = symbols.matches("Java_dev_sparrow_Native_").count();
+    let source = std::fs::read_to_string(root().join("bindings/jni/java/dev/sparrow/Native.java")).unwrap_or_default();
+    let declared = source.matches("static native").count();
+    if methods != declared {
+        return Err(format!("{abi}: {methods} native methods are exported, Native.java declares {declared}"));
+    }
+    if readelf("-d")?.contains("libc++") {
+        return Err(format!("{abi}: it needs libc++"));
+    }
+    let size = std::fs::metadata(library).map_err(|e| e.to_string())?.len();
+    println!("{abi}: {size} bytes, {methods} methods, {} segments at multiples of 16 KiB", aligns.len());
+    Ok(())
+}
+
+/// Packs `target/sparrow.aar`.
+///
+/// # Errors
+/// What is missing, or what fails.
+pub fn aar(args: &AarArgs) -> Result<(), String> {
+    tools::debian(&["binutils"])?;
+    let folder = fresh("aar")?;
+    let ndk = ["ANDROID_NDK_HOME", "ANDROID_NDK_ROOT"].iter().any(|name| std::env::var_os(name).is_some());
+    for abi in &args.abi {
+        let known = ABIS.iter().find(|(name, ..)| name == abi);
+        let (name, target, clang) =
+            known.ok_or(format!("there is no ABI '{abi}': {}", ABIS.map(|a| a.0).join(", ")))?;
+        let library = if ndk { with_ndk(name, target)? } else { with_stand_ins(target, clang)? };
+        check_library(name, &library)?;
+        make(&folder.join("jni").join(name))?;
+        copy(&library, &folder.join("jni").join(name).join("libsparrow_jni.so"))?;
+    }
+    let classes = fresh("aar-classes")?;
+    javac(&classes, None)?;
+    run(command("jar").arg("--create").arg("--file").arg(folder.join("classes.jar")).arg("-C").arg(&classes).arg("."))?;
+    for name in ["AndroidManifest.xml", "proguard.txt"] {
+        copy(&root().join("bindings/jni/android").join(name), &folder.join(name))?;
+    }
+    // An archive without resources still lists them.
+    write(&folder.join("R.txt"), "")?;
+    let archive = root().join("target/sparrow.aar");
+    run(command("jar").args(["--create", "--no-manifest", "--file"]).arg(&archive).arg("-C").arg(&folder).arg("."))?;
+    println!("{}", archive.display());
+    if !ndk {
+        println!("NOT for a device: without the NDK (ANDROID_NDK_HOME) the libraries are linked against stand-ins.");
+    }
+    Ok(())
+}
+
+/// The framework's slices: its identifier, Rust's target, and, for a simulator, the variant.
+const SLICES: [(&str, &str, &str); 2] =
+    [("ios-arm64", "aarch64-apple-ios", ""), ("ios-arm64-simulator", "aarch64-apple-ios-sim", "simulator")];
+
+fn slice_plist((identifier, _, variant): &(&str, &str, &str)) -> String {
+    let variant = match *variant {
+        "" => String::new(),
+        variant => format!("<key>SupportedPlatformVariant</key><string>{variant}</string>"),
+    };
+    format!(
+        "<dict><key>LibraryIdentifier</key><string>{identifier}</string><key>LibraryPath</key><string>libsparrow_c.a</string>\
+         <key>HeadersPath</key><string>Headers</string><key>SupportedArchitectures</key><array><string>arm64</string></array>\
+         <key>SupportedPlatform</key><string>ios</string>{variant}</dict>\n"
+    )
+}
+
+/// Makes `bindings/swift/CSparrow.xcframework`: static libraries, the header and its module map. An XCFramework is a
+/// folder with a list of contents, so no tool of Apple's is needed to make one.
+///
+/// # Errors
+/// What is missing, or what fails.
+pub fn xcframework() -> Result<(), String> {
+    let folder = root().join("bindings/swift/CSparrow.xcframework");
+    for (identifier, target, _) in SLICES {
+        let cross = Cross::find(target)?;
+        run(cross.cargo("rustc", "std,panic_unwind").args([
+            "--profile",
+            "embed",
+            "-p",
+            "sparrow-c",
+            "--crate-type",
+            "staticlib",
+        ]))?;
+        let slice = folder.join(identifier);
+        make(&slice.join("Headers"))?;
+        copy(&cross.built("embed").join("libsparrow_c.a"), &slice.join("libsparrow_c.a"))?;
+        copy(&root().join("bindings/c/include/sparrow.h"), &slice.join("Headers/sparrow.h"))?;
+        copy(&root().join("bindings/swift/CSparrow/module.modulemap"), &slice.join("Headers/module.modulemap"))?;
+    }
+    let libraries: String = SLICES.iter().map(slice_plist).collect();
+    let plist = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<plist version=\"1.0\"><dict>\n<key>AvailableLibraries</key><array>\n\
+         {libraries}</array>\n<key>CFBundlePackageType</key><string>XFWK</string>\n\
+         <key>XCFrameworkFormatVersion</key><string>1.0</string>\n</dict></plist>\n"
+    );
+    write(&folder.join("Info.plist"), &plist)?;
+    println!("{}", folder.display());
+    Ok(())
+}
