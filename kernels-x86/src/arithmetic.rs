@@ -44,6 +44,8 @@ pub(crate) trait Arithmetic {
 
     /// Parts of a block.
     const PARTS: usize = Self::Block::LANES / Self::LANES;
+    /// Whether staging changes nothing: activations lie in memory as they are multiplied.
+    const IN_PLACE: bool = Self::FLOAT && Self::X_BYTES == size_of::<Self::X>();
     /// Bytes of a unit's weights.
     const UNIT_BYTES: usize = Self::PARTS * Self::PART_BYTES;
 

@@ -1,5 +1,5 @@
 //! `cargo xtask hosts`: one network and one input through every host language, compared byte by byte; the C and Java
-//! tests; memory over many runs; and what a call costs over Rust's.
+//! tests; memory over many runs; and, where asked, what a call costs over Rust's.
 //!
 //! A host is a program `HOST MODEL INPUT OUTPUT [RUNS [THREADS]]` (see `bindings/host`), or anything else that leaves the
 //! output's bytes in a file: one line in [`Hosts::all`].
@@ -19,11 +19,14 @@ pub struct Args {
     /// Threads, with a session each.
     #[arg(long, default_value_t = 8)]
     threads: usize,
+    /// Also measure what a call costs over Rust's, and fail above 2 %; wants a quiet machine.
+    #[arg(long)]
+    overhead: bool,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { runs: 2000, threads: 8 }
+        Self { runs: 2000, threads: 8, overhead: false }
     }
 }
 
@@ -58,6 +61,8 @@ impl Hosts {
         hosts.push(("c, arm64 (qemu)", self.qemu("host-arm")));
         hosts.push(("java", self.java(false, "Host")));
         hosts.push(("java, arm64 (qemu)", self.java_arm("Host")));
+        hosts.push(("javascript, Node", web("node")));
+        hosts.push(("javascript, Chromium", web("chromium")));
         hosts
     }
 
@@ -91,6 +96,13 @@ impl Hosts {
     }
 }
 
+/// The npm package in an engine.
+fn web(engine: &str) -> Command {
+    let mut node = command("node");
+    node.args(["bindings/wasm/test/host.mjs", engine]);
+    node
+}
+
 /// Builds, compares, tests, soaks, measures.
 ///
 /// # Errors
@@ -105,17 +117,21 @@ pub fn hosts(args: &Args) -> Result<(), String> {
     build_c(&hosts)?;
     let arm = build_arm(&hosts, &cross)?;
     build_java(&hosts)?;
+    run(&mut command("bindings/wasm/test/install"))?;
+    run(&mut command("bindings/wasm/build"))?;
     compare(&hosts)?;
     test_c(&hosts, &arm)?;
     run(hosts.on_network(&mut hosts.java(true, "Example")))?;
     run(hosts.on_network(&mut hosts.java(true, "Tests")).arg(hosts.path("expected.bin")))?;
     soak(&hosts, args)?;
-    overhead(&hosts)
+    if args.overhead { overhead(&hosts) } else { Ok(()) }
 }
 
 fn install() -> Result<(), String> {
     tools::debian(&["gcc", "libc6-dev", "valgrind", "pkg-config", "cmake", "make"])?;
     tools::arm_linux()?;
+    tools::web()?;
+    Cross::find("wasm32-unknown-unknown")?;
     if has("javac") { Ok(()) } else { tools::debian(&["default-jdk-headless"]) }
 }
 

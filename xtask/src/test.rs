@@ -30,9 +30,11 @@ const CHECKS: &[Check] = &[
     ("adb", "adb-bench with the real adb and a test phone that runs the arm64 program under qemu", adb),
     ("conformance", "ONNX's own operator cases", conformance),
     ("networks", "real networks against ONNX Runtime", networks),
-    ("hosts", "Rust, C, Java and emulated arm64 give the same bytes; C and Java tests; valgrind", || {
-        crate::hosts::hosts(&Default::default())
-    }),
+    (
+        "hosts",
+        "Rust, C, Java, Node, Chromium and emulated arm64 give the same bytes; C and Java tests; valgrind",
+        || crate::hosts::hosts(&Default::default()),
+    ),
     ("hostile", "damaged files under AddressSanitizer", hostile),
 ];
 
