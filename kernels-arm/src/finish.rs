@@ -8,7 +8,9 @@
 //! times an addition on the cores we care for. Adding 1.5 * 2^23 to a float of less than 2^22 leaves its rounding (ties
 //! to even) in the low bits: that replaces the conversion back always, and the one before if the sums, begun at that
 //! number's bits, surely stay below 2^22. If `|sum * factor|` surely fits 16 bits, the clamp is done on bytes instead of
-//! floats: rounding is monotone, so clamping before or after it is the same. [`Range`] says which holds.
+//! floats: rounding is monotone, so clamping before or after it is the same. If moreover the bounds are those of a byte,
+//! narrowing with saturation is the clamp; and if the zero point is even, it is added with the 1.5 * 2^23, for ties still
+//! go to even then. [`Range`] says which holds.
 
 use crate::simd::*;
 use core::arch::aarch64::*;
@@ -28,6 +30,8 @@ pub enum Range {
     Short = 1,
     /// They do, and the sums are below 2^22: they begin at the bits of [`MAGIC`].
     Tiny = 2,
+    /// As [`Range::Tiny`], the bounds are -128 and 127, and the zero point is even.
+    Whole = 3,
 }
 
 impl Range {
@@ -35,6 +39,7 @@ impl Range {
     #[inline(always)]
     pub fn from_hint(hint: u32) -> Self {
         match hint {
+            3 => Self::Whole,
             2 => Self::Tiny,
             1 => Self::Short,
             _ => Self::Any,
@@ -67,25 +72,41 @@ impl Range {
         }
         // Bounds with room for their own rounding. NaN is below nothing.
         match (vmaxvq_f32(code) < 32_000.0, vmaxvq_f32(sum) < 4_194_000.0) {
+            (true, true) if epilogue.y_zero % 2 == 0 && bounds(epilogue) == [-128, 127] => Self::Whole as u32,
             (true, true) => Self::Tiny as u32,
             (true, false) => Self::Short as u32,
             _ => Self::Any as u32,
         }
     }
 
+    /// Whether sums begin at the bits of [`MAGIC`].
+    #[inline(always)]
+    fn is_raised(self) -> bool {
+        matches!(self, Self::Tiny | Self::Whole)
+    }
+
     /// What a sum begins with.
     #[inline(always)]
     pub fn begin(self, bias: int32x4_t) -> int32x4_t {
         // SAFETY: NEON is part of every 64-bit Arm.
-        unsafe { if self == Self::Tiny { vaddq_s32(bias, vdupq_n_s32(MAGIC.to_bits() as i32)) } else { bias } }
+        unsafe { if self.is_raised() { vaddq_s32(bias, vdupq_n_s32(MAGIC.to_bits() as i32)) } else { bias } }
     }
 
     /// A sum without what it began with beside the bias.
     #[inline(always)]
     pub fn plain(self, sum: int32x4_t) -> int32x4_t {
         // SAFETY: NEON is part of every 64-bit Arm.
-        unsafe { if self == Self::Tiny { vsubq_s32(sum, vdupq_n_s32(MAGIC.to_bits() as i32)) } else { sum } }
+        unsafe { if self.is_raised() { vsubq_s32(sum, vdupq_n_s32(MAGIC.to_bits() as i32)) } else { sum } }
     }
+}
+
+/// The bounds of an i8 output as codes.
+#[inline(always)]
+fn bounds(epilogue: &Epilogue) -> [i8; 2] {
+    // Bounded by 256, as `check` has proved.
+    [epilogue.lo, epilogue.hi].map(|bound| {
+        ((bound + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32 + epilogue.y_zero).clamp(-128, 127) as i8
+    })
 }
 
 /// Requantization with its constants in registers.
@@ -97,6 +118,8 @@ pub struct Requant {
     lo_code: int8x16_t,
     hi_code: int8x16_t,
     zero: int16x8_t,
+    /// What rounds a float: [`MAGIC`], or that and the zero point.
+    magic: float32x4_t,
 }
 
 impl Requant {
@@ -105,28 +128,28 @@ impl Requant {
         // SAFETY: NEON is part of every 64-bit Arm.
         unsafe {
             let zero = epilogue.y_zero;
-            // Bounded by 256 for an i8 output, as `check` has proved.
-            let code =
-                |bound: f32| ((bound + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32 + zero).clamp(-128, 127) as i8;
+            let [lo, hi] = bounds(epilogue);
             Self {
                 range,
                 lo: vdupq_n_f32(epilogue.lo),
                 hi: vdupq_n_f32(epilogue.hi),
-                lo_code: vdupq_n_s8(code(epilogue.lo)),
-                hi_code: vdupq_n_s8(code(epilogue.hi)),
+                lo_code: vdupq_n_s8(lo),
+                hi_code: vdupq_n_s8(hi),
                 zero: vdupq_n_s16(zero as i16),
+                magic: vdupq_n_f32(if range == Range::Whole { MAGIC + zero as f32 } else { MAGIC }),
             }
         }
     }
 
-    /// Four rounded codes, in the low halves of the words.
+    /// Four rounded codes, in the low halves of the words; with the zero point if the range is whole.
     #[inline(always)]
     fn round(&self, sum: int32x4_t, factor: float32x4_t) -> int32x4_t {
         // SAFETY: NEON is part of every 64-bit Arm.
         unsafe {
-            let sum = match self.range {
-                Range::Tiny => vsubq_f32(vreinterpretq_f32_s32(sum), vdupq_n_f32(MAGIC)),
-                _ => vcvtq_f32_s32(sum),
+            let sum = if self.range.is_raised() {
+                vsubq_f32(vreinterpretq_f32_s32(sum), vdupq_n_f32(MAGIC))
+            } else {
+                vcvtq_f32_s32(sum)
             };
             self.round_value(vmulq_f32(sum, factor))
         }
@@ -137,7 +160,7 @@ impl Requant {
         // SAFETY: NEON is part of every 64-bit Arm.
         unsafe {
             let v = if self.range == Range::Any { vminnmq_f32(vmaxnmq_f32(v, self.lo), self.hi) } else { v };
-            vreinterpretq_s32_f32(vaddq_f32(v, vdupq_n_f32(MAGIC)))
+            vreinterpretq_s32_f32(vaddq_f32(v, self.magic))
         }
     }
 
@@ -147,7 +170,7 @@ impl Requant {
         // SAFETY: NEON is part of every 64-bit Arm.
         unsafe {
             let codes = vuzp1q_s16(vreinterpretq_s16_s32(low), vreinterpretq_s16_s32(high));
-            vqmovn_s16(vqaddq_s16(codes, self.zero))
+            vqmovn_s16(if self.range == Range::Whole { codes } else { vqaddq_s16(codes, self.zero) })
         }
     }
 
@@ -157,7 +180,7 @@ impl Requant {
         // SAFETY: NEON is part of every 64-bit Arm.
         unsafe {
             let codes = self.narrow(self.round(sums[0], factors[0]), self.round(sums[1], factors[1]));
-            if self.range == Range::Any {
+            if matches!(self.range, Range::Any | Range::Whole) {
                 return codes;
             }
             vmin_s8(vmax_s8(codes, vget_low_s8(self.lo_code)), vget_low_s8(self.hi_code))
@@ -171,7 +194,7 @@ impl Requant {
         unsafe {
             let half = |i: usize| self.narrow(self.round(sums[i], factors[i]), self.round(sums[i + 1], factors[i + 1]));
             let codes = vcombine_s8(half(0), half(2));
-            if self.range == Range::Any {
+            if matches!(self.range, Range::Any | Range::Whole) {
                 return codes;
             }
             vminq_s8(vmaxq_s8(codes, self.lo_code), self.hi_code)

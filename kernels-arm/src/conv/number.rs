@@ -432,6 +432,7 @@ pub unsafe fn finish_i8<const R: usize, const W: usize>(tile: &Tile, first: usiz
         // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
         unsafe {
             match range {
+                Range::Whole => store_i8(tile, first, sums, Range::Whole),
                 Range::Tiny => store_i8(tile, first, sums, Range::Tiny),
                 Range::Short => store_i8(tile, first, sums, Range::Short),
                 Range::Any => store_i8(tile, first, sums, Range::Any),

@@ -9,6 +9,9 @@
 //! weights     the same turn of the kernel's rows, once a row and 8 channels
 //! ```
 //!
+//! The 3x3 kernel with neighbouring columns, where eight channels exist and the last step is a plain one, needs no
+//! buffer: the three columns of an output stay in registers, and the next output turns but one (or `stride`) of them.
+//!
 //! Columns outside the picture are the turned pad, so borders are no special case. Dropped taps are zero weights: there
 //! is no saving from them here, since the dot product takes a whole column of the kernel.
 
@@ -60,11 +63,10 @@ impl<const SPARSE: bool> RowMicro for Dot<SPARSE> {
             unsafe {
                 let kept = if SPARSE { usize::from(*row.counts.add(channel / 16)) } else { row.kh * row.kw };
                 let eight = Eight { row, channel, weights: weights.add(channel % 16), room: &mut room };
-                match (row.kh, row.kw, row.dil_w) {
-                    _ if SPARSE => eight.sparse(core::slice::from_raw_parts(positions, kept)),
-                    (3, 3, 1) => eight.dense::<3>(),
-                    (5, 5, 1) => eight.dense::<5>(),
-                    _ => eight.dense::<0>(),
+                if SPARSE {
+                    eight.sparse(core::slice::from_raw_parts(positions, kept));
+                } else {
+                    eight.dense();
                 }
                 if channel % 16 == 8 {
                     weights = weights.add(16 * kept);
@@ -111,31 +113,117 @@ fn kernel_size<const K: usize>(row: &Row) -> (usize, usize, usize) {
 }
 
 impl Eight<'_> {
-    /// All taps; `K` is the kernel's side if it is square and its columns neighbours, else 0.
+    /// All taps.
     ///
     /// # Safety
     /// As [`RowMicro::row`]; the channel exists and the weights are its.
-    #[inline(never)]
-    unsafe fn dense<const K: usize>(self) {
+    #[inline(always)]
+    unsafe fn dense(self) {
         let weights = self.weights;
         // SAFETY: weights are padded to 16 channels.
-        self.run::<K>(|tap| unsafe { vld1_s8(weights.add(16 * tap).cast()) });
+        unsafe { self.taps(|tap| vld1_s8(weights.add(16 * tap).cast())) }
     }
 
     /// The kept taps.
     ///
     /// # Safety
     /// As [`Eight::dense`].
-    #[inline(never)]
+    #[inline(always)]
     unsafe fn sparse(self, kept: &[u16]) {
         let mut taps = [ZERO_ROW; 4 * GROUPS * WIDTH];
         for (n, &tap) in kept.iter().enumerate() {
             // SAFETY: weights are padded to 16 channels.
             taps[usize::from(tap)] = unsafe { vld1_s8(self.weights.add(16 * n).cast()) };
         }
-        match (self.row.kh, self.row.kw, self.row.dil_w) {
-            (3, 3, 1) => self.run::<3>(|tap| taps[tap]),
-            _ => self.run::<0>(|tap| taps[tap]),
+        // SAFETY: the caller's promise.
+        unsafe { self.taps(|tap| taps[tap]) }
+    }
+
+    /// The row with these weights.
+    ///
+    /// # Safety
+    /// As [`Eight::dense`].
+    #[inline(always)]
+    unsafe fn taps(self, tap: impl Fn(usize) -> int8x8_t) {
+        let row = self.row;
+        let plain = is_plain(&row.epilogue, DType::I8, !row.residual.is_null()) && row.channels - self.channel >= 8;
+        if plain && (row.kh, row.kw, row.dil_w) == (3, 3, 1) && row.stride_w <= 2 {
+            let weights = core::array::from_fn(|kx| turn([tap(kx), tap(3 + kx), tap(6 + kx), ZERO_ROW]));
+            // SAFETY: the caller's promise; eight channels exist.
+            return unsafe {
+                match (row.stride_w, Range::from_hint(row.hint)) {
+                    (1, Range::Whole) => self.slide::<1>(weights, Range::Whole),
+                    (1, Range::Tiny) => self.slide::<1>(weights, Range::Tiny),
+                    (1, _) => self.slide::<1>(weights, Range::Any),
+                    (_, Range::Whole) => self.slide::<2>(weights, Range::Whole),
+                    (_, Range::Tiny) => self.slide::<2>(weights, Range::Tiny),
+                    _ => self.slide::<2>(weights, Range::Any),
+                }
+            };
+        }
+        match (row.kh, row.kw, row.dil_w) {
+            (3, 3, 1) => self.run::<3>(tap),
+            (5, 5, 1) => self.run::<5>(tap),
+            _ => self.run::<0>(tap),
+        }
+    }
+
+    /// The row of a 3x3 kernel with stride `S`. The columns of an output stay where they are, and their names take turns.
+    ///
+    /// # Safety
+    /// As [`Eight::dense`]; eight channels exist and the last step is a plain one.
+    #[inline(always)]
+    unsafe fn slide<const S: usize>(&self, weights: [Turned; 3], range: Range) {
+        let row = self.row;
+        let requant = Requant::new(&row.epilogue, range);
+        // SAFETY: bias, factors and pad are padded to 16 channels; there are three input rows; columns below `in_w` and
+        // the outputs exist, with eight channels.
+        unsafe {
+            let (bias, scale) = (row.bias.cast::<i32>().add(self.channel), row.scale.add(self.channel));
+            let bias = [range.begin(vld1q_s32(bias)), range.begin(vld1q_s32(bias.add(4)))];
+            let factors = [vld1q_f32(scale), vld1q_f32(scale.add(4))];
+            let pad = turn([vld1_s8(row.pad.add(self.channel).cast()); 4]);
+            let mut at = row.pad_left.wrapping_neg();
+            let mut x: [_; 3] = core::array::from_fn(|ky| {
+                let input = *row.inputs.add(ky);
+                (
+                    input.start.wrapping_add(self.channel).wrapping_offset(at.wrapping_mul(input.step as isize)),
+                    input.step,
+                )
+            });
+            let mut next = || {
+                let inside = (at as usize) < row.in_w;
+                let column = if inside {
+                    let [a, b, c] = x.map(|(x, _)| vld1_s8(x.cast()));
+                    turn([a, b, c, ZERO_ROW])
+                } else {
+                    pad
+                };
+                at += 1;
+                x = x.map(|(x, step)| (x.wrapping_add(step), step));
+                column
+            };
+            let mut columns = [next(), next(), next()];
+            let (mut y, mut left) = (row.y.add(self.channel), row.out_w);
+            loop {
+                for turns in 0..3 {
+                    let first = turns * S % 3;
+                    let mut sums = bias;
+                    for (kx, [low, high]) in weights.into_iter().enumerate() {
+                        let column = columns[(first + kx) % 3];
+                        sums = [sdot(sums[0], low, column[0]), sdot(sums[1], high, column[1])];
+                    }
+                    vst1_s8(y.cast(), requant.codes8(sums, factors));
+                    y = y.wrapping_add(row.y_step);
+                    left -= 1;
+                    if left == 0 {
+                        return;
+                    }
+                    for replaced in 0..S {
+                        columns[(first + replaced) % 3] = next();
+                    }
+                }
+            }
         }
     }
 
@@ -239,7 +327,7 @@ impl Eight<'_> {
         // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
         unsafe {
             match (plain, Range::from_hint(row.hint)) {
-                (true, Range::Tiny) => self.store::<K>(first, count, Range::Tiny),
+                (true, Range::Tiny | Range::Whole) => self.store::<K>(first, count, Range::Tiny),
                 (true, _) => self.store::<K>(first, count, Range::Any),
                 (false, _) => self.store_slow::<K>(first, count),
             }
@@ -291,8 +379,9 @@ impl Eight<'_> {
             let y = row.y.add(first * row.y_step + self.channel);
             let put = |i: usize, sums| vst1_s8(y.add(i * row.y_step).cast(), requant.codes8(sums, factors));
             for i in (0..count / OUTS * OUTS).step_by(OUTS) {
-                let sums = self.sums::<K, OUTS>(bias, i);
-                (0..OUTS).for_each(|out| put(i + out, sums[out]));
+                for (out, sums) in self.sums::<K, OUTS>(bias, i).into_iter().enumerate() {
+                    put(i + out, sums);
+                }
             }
             for i in count / OUTS * OUTS..count {
                 put(i, self.sums::<K, 1>(bias, i)[0]);

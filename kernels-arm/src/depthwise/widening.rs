@@ -74,6 +74,7 @@ unsafe fn pixel(row: &Row, channel: usize, ox: usize, x: &[*const u8], weights: 
         let scale = row.scale.add(channel);
         let factors = [vld1q_f32(scale), vld1q_f32(scale.add(4))];
         let codes = match range {
+            Range::Whole => Requant::new(&row.epilogue, Range::Whole).codes8(sums, factors),
             Range::Tiny => Requant::new(&row.epilogue, Range::Tiny).codes8(sums, factors),
             Range::Short => Requant::new(&row.epilogue, Range::Short).codes8(sums, factors),
             Range::Any => Requant::new(&row.epilogue, Range::Any).codes8(sums, factors),
