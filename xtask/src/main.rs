@@ -46,7 +46,7 @@ struct PeersArgs {
     /// Where to measure.
     #[arg(value_parser = ["native", "web", "arm"])]
     place: String,
-    /// Further arguments of the script in bench/peers: `--json`, `--networks`; `arm` needs its own (bench/peers/README.md).
+    /// Further arguments of the script in bench/peers: `--json`, `--networks` and others (bench/peers/README.md).
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
@@ -79,7 +79,15 @@ fn peers(args: &PeersArgs) -> Result<(), String> {
     }
     shell::run(shell::command("bench/peers/setup").arg(&args.place))?;
     let ours = shell::root().join("target/release/sparrow");
-    shell::run(shell::command("bench/peers/run").arg(&args.place).arg("--sparrow").arg(ours).args(&args.rest))
+    let mut script = shell::command("bench/peers/run");
+    script.arg(&args.place).arg("--sparrow").arg(ours);
+    if args.place == "arm" {
+        tools::arm_linux()?;
+        let cross = tools::Cross::find("aarch64-unknown-linux-gnu")?;
+        shell::run(cross.cargo("build", "std,panic_abort").args(["--release", "-p", "sparrow-cli"]))?;
+        script.arg("--sparrow-arm").arg(cross.built("release").join("sparrow"));
+    }
+    shell::run(script.args(&args.rest))
 }
 
 fn fuzz(seconds: u32) -> Result<(), String> {
