@@ -11,7 +11,7 @@
 //! w        [unit][16 channels]: W consecutive vectors (two panels for f16)
 //! ```
 //!
-//! The tile is inlined into the loop nest: a call and the saving of 16 registers cost as much as 64 int8 products a sum.
+//! The tile is inlined into the loop nest: a call and the registers it saves cost as much as 16 int8 products a sum.
 //!
 //! Kinds of numbers are [`Number`]s: [`F32`], [`F16`] (sums in half precision, as fast f16 must), [`I8Dot`]. int8 without
 //! dot product and with SMMLA differ too much and have tiles of their own.
