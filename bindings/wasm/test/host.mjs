@@ -1,38 +1,37 @@
-// A host of `cargo xtask hosts`: node test/host.mjs node|chromium MODEL INPUT OUTPUT leaves the output's bytes in OUTPUT.
+// node host.mjs node|chromium MODEL INPUT OUTPUT: what bindings/host does, in Node or in Chromium.
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { serve } from '../demo/serve.mjs';
-import { launch } from './chromium.mjs';
 
-/** Runs one input; also shipped to the browser, so it names nothing from outside. */
-async function output({ module, file, input }) {
-  const { Model } = await import(module);
-  const bytes = (list) => Uint8Array.from(list);
-  const model = await Model.load(bytes(file));
-  const [x] = model.inputs, [y] = model.outputs;
-  x.set(new x.data.constructor(bytes(input).buffer));
+/** Runs a model once; also shipped to the browser, so it names nothing from outside. */
+async function run({ from, model: file, input }) {
+  const { Model } = await import(from);
+  const model = await Model.load(Uint8Array.from(file));
+  const bytes = ({ buffer, byteOffset, byteLength }) => new Uint8Array(buffer, byteOffset, byteLength);
+  bytes(model.inputs[0].data).set(input);
   model.run();
-  const result = Array.from(new Uint8Array(y.data.slice().buffer));
+  const output = [...bytes(model.outputs[0].data)];
   model.close();
-  return result;
+  return output;
 }
 
-async function inChromium(root, data) {
-  const server = await serve(root);
+/** The same on a page. */
+async function inChromium(work) {
+  const { launch } = await import('./chromium.mjs');
+  const server = await serve(path.join(path.dirname(fileURLToPath(import.meta.url)), '..'));
   const browser = await launch();
   try {
     const page = await browser.newPage();
     // Any page of the same origin does; this one runs nothing.
     await page.goto(`${server.origin}/package.json`);
-    return await page.evaluate(output, { ...data, module: `${server.origin}/sparrow.js` });
+    return await page.evaluate(run, { ...work, from: `${server.origin}/sparrow.js` });
   } finally {
     await browser.close();
     server.close();
   }
 }
 
-const [engine, model, input, target] = process.argv.slice(2);
-const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..');
-const data = { module: '../sparrow.js', file: [...fs.readFileSync(model)], input: [...fs.readFileSync(input)] };
-fs.writeFileSync(target, Uint8Array.from(engine === 'chromium' ? await inChromium(root, data) : await output(data)));
+const [engine, model, input, output] = process.argv.slice(2);
+const work = { from: '../sparrow.js', model: [...fs.readFileSync(model)], input: [...fs.readFileSync(input)] };
+fs.writeFileSync(output, Uint8Array.from(await (engine === 'chromium' ? inChromium(work) : run(work))));
