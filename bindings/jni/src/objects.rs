@@ -44,8 +44,8 @@ fn tensor<'local>(env: &mut JNIEnv<'local>, info: &TensorInfo) -> Result<JObject
 pub fn entries<'local>(env: &mut JNIEnv<'local>, entries: &[EntryInfo]) -> Result<JObjectArray<'local>, Failure> {
     array(env, "dev/sparrow/Entry", entries, |env, entry| {
         let name = env.new_string(&entry.name)?;
-        let inputs = array(env, "dev/sparrow/Tensor", &entry.inputs, |env, info| tensor(env, info))?;
-        let outputs = array(env, "dev/sparrow/Tensor", &entry.outputs, |env, info| tensor(env, info))?;
+        let inputs = array(env, "dev/sparrow/Tensor", &entry.inputs, tensor)?;
+        let outputs = array(env, "dev/sparrow/Tensor", &entry.outputs, tensor)?;
         let arguments =
             [JValue::from(&name), JValue::from(&inputs), JValue::from(&outputs), JValue::Long(entry.arena_size as i64)];
         let signature = "(Ljava/lang/String;[Ldev/sparrow/Tensor;[Ldev/sparrow/Tensor;J)V";
