@@ -104,7 +104,7 @@ pub unsafe extern "C" fn sparrow_bare_session(
         // SAFETY: aligned to 64, with room for a session; the memory is the session's by the caller's promise.
         unsafe { state.write(SparrowBareSession { kernels: Kernels::scalar(), session: None }) };
         // SAFETY: written above; nothing writes it again.
-        let kernels: &'static Kernels = unsafe { &*&raw const (*state).kernels };
+        let kernels: &'static Kernels = unsafe { &(*state).kernels };
         // SAFETY: the rest of the memory, which nothing else uses.
         let arena = unsafe { slice::from_raw_parts_mut(arena, arena_len) };
         let made = Session::new(model, entry, kernels, arena).map_err(number)?;
@@ -126,7 +126,7 @@ unsafe fn running<'a>(session: *mut SparrowBareSession) -> Result<&'a mut Sessio
         return Err(NULL);
     }
     // SAFETY: not null, and so made by `sparrow_bare_session`; only the one field is borrowed.
-    unsafe { &mut *&raw mut (*session).session }.as_mut().ok_or(NULL)
+    unsafe { &mut (*session).session }.as_mut().ok_or(NULL)
 }
 
 /// Writes address and size.
