@@ -10,8 +10,8 @@
 //! sums        p:c0  p:c1  q:c0  q:c1
 //! ```
 //!
-//! 6 pixels by 16 channels take 24 registers of sums; the zips cost 12 of 36 vector instructions, so a step is 1.4 times
-//! as fast as SDOT's, not twice.
+//! 6 pixels by 16 channels take 24 registers of sums; the zips cost 12 of 36 vector instructions, so a step could be 1.4
+//! times as fast as SDOT's, not twice. The compiler spills sums, though, and by the cost model it takes 2.5 times as long.
 
 use super::number::{bias_i8, finish_i8, hint_i8};
 use crate::simd::smmla;

@@ -310,8 +310,9 @@ pub const SVE: &[Kernel] = &[];
 pub const CATALOGUE: &[Kernel] = &[
     kernel!("conv_f32_b16_neon", NEON, DenseF32, Dense<F32, 5, 4, 4>),
     kernel!("conv_f16_b16_neon_fp16", FP16, DenseF16, Dense<F16, 5, 4, 2>),
-    kernel!("conv_i8_b16_neon_i8mm", I8MM, DenseI8, i8mm::Dense),
     kernel!("conv_i8_b16_neon_dotprod", DOT, DenseI8, Dense<I8Dot, 5, 4, 4>),
+    // After SDOT's, so that only a CPU whose SDOT is masked off takes it: the compiler keeps sums in memory.
+    kernel!("conv_i8_b16_neon_i8mm", I8MM, DenseI8, i8mm::Dense),
     kernel!("conv_i8_b16_neon", NEON, DenseI8, i8::Widening<4, false>),
     kernel!("spconv_f32_b16_neon", NEON, SparseF32B16, Sparse<F32, 5, 4>),
     kernel!("spconv_f32_b8_neon", NEON, SparseF32B8, Sparse<F32, 10, 2>),
