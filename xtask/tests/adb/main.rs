@@ -103,7 +103,13 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.adb(&["kill-server"]);
-        let _ = std::fs::remove_dir_all(&self.folder);
+        // The server writes its log until it has ended.
+        for _ in 0..20 {
+            if std::fs::remove_dir_all(&self.folder).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 

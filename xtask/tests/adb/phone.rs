@@ -75,6 +75,7 @@ const CAPPED: usize = 1_200_000;
 pub struct Phone {
     pub port: u16,
     inner: Arc<Inner>,
+    life: Option<thread::JoinHandle<()>>,
 }
 
 struct Inner {
@@ -118,13 +119,13 @@ impl Phone {
         });
         inner.set_loads(0);
         let phone = Arc::clone(&inner);
-        thread::spawn(move || {
+        let life = thread::spawn(move || {
             while !phone.off.load(SeqCst) {
                 thread::sleep(Duration::from_millis(50));
                 phone.set_loads(0);
             }
         });
-        Ok(Self { port, inner })
+        Ok(Self { port, inner, life: Some(life) })
     }
 
     pub fn serial(&self) -> String {
@@ -157,6 +158,8 @@ impl Drop for Phone {
         self.inner.off.store(true, SeqCst);
         // Wakes the listener, which then sees that it is over.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
+        // Its folder is removed next: nothing may write there any more.
+        let _ = self.life.take().map(thread::JoinHandle::join);
     }
 }
 
