@@ -63,7 +63,7 @@ fn programs(cross: &Cross, packages: &[&str]) -> Result<Vec<PathBuf>, String> {
 
 /// A program under qemu. It must not find the C library of another arm64 installation by way of the host's cache of
 /// libraries: with a loader of another version than its own, glibc's first thread never starts.
-fn emulated(core: &str, program: &Path) -> Command {
+pub fn emulated(core: &str, program: &Path) -> Command {
     let mut qemu = command("qemu-aarch64");
     qemu.args(["-cpu", core, "-L", SYSROOT, "-E", &format!("LD_LIBRARY_PATH={SYSROOT}/lib")]).arg(program);
     qemu

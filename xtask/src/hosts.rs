@@ -4,6 +4,7 @@
 //! A host is a program `HOST MODEL INPUT OUTPUT [RUNS [THREADS]]` (see `bindings/host`), or anything else that leaves the
 //! output's bytes in a file: one line in [`Hosts::all`].
 
+use crate::arm::emulated;
 use crate::shell::{cargo, command, has, output, root, run};
 use crate::tools::{self, Cross};
 use serde_json::Value;
@@ -67,9 +68,7 @@ impl Hosts {
     }
 
     fn qemu(&self, program: &str) -> Command {
-        let mut qemu = command("qemu-aarch64");
-        qemu.args(["-cpu", "cortex-a76", "-L", "/usr/aarch64-linux-gnu", &self.path(program)]);
-        qemu
+        emulated("cortex-a76", &self.folder.join(program))
     }
 
     /// The JVM with a heap of one size, so that memory which grows is ours; `strict` checks every call into it.
@@ -181,10 +180,11 @@ fn build_arm(hosts: &Hosts, cross: &Cross) -> Result<Vec<&'static str>, String> 
     let library = |profile: &str, name: &str| cross.built(profile).join(name).display().to_string();
     let flags = [&*library("embed", "libsparrow_c.a"), "-pthread", "-lm", "-ldl", "-lgcc_s"];
     cc("aarch64-linux-gnu-gcc", "bindings/c/tests/c/host.c", &hosts.path("host-arm"), &flags)?;
+    cc("aarch64-linux-gnu-gcc", "bindings/c/tests/c/misuse.c", &hosts.path("misuse-arm"), &flags)?;
     cc("aarch64-linux-gnu-gcc", "bindings/c/examples/run.c", &hosts.path("run-arm"), &flags)?;
     let flags = [&*library("bare", "libsparrow_bare.a")];
     cc("aarch64-linux-gnu-gcc", "bindings/c/examples/bare.c", &hosts.path("bare-arm"), &flags)?;
-    Ok(vec!["run-arm", "bare-arm"])
+    Ok(vec!["run-arm", "bare-arm", "misuse-arm"])
 }
 
 /// Every Java source below a folder.

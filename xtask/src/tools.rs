@@ -78,17 +78,28 @@ pub fn debian(packages: &[&str]) -> Result<(), String> {
         return Err(format!("please install what Debian calls {}", missing.join(", ")));
     }
     println!("installing Debian packages: {}", missing.join(" "));
-    let sudo = |words: &[&str]| {
-        let root = output(command("id").arg("-u")).is_some_and(|id| id.trim() == "0");
-        let mut apt = if root { command(words[0]) } else { command("sudo") };
-        apt.args(if root { &words[1..] } else { words }).env("DEBIAN_FRONTEND", "noninteractive");
-        run(&mut apt)
-    };
     if missing.iter().any(|p| p.ends_with(":arm64")) {
-        sudo(&["dpkg", "--add-architecture", "arm64"])?;
+        arm64_packages()?;
     }
     sudo(&["apt-get", "update", "-q"])?;
     sudo(&[&["apt-get", "install", "-yq", "--no-install-recommends"][..], &missing].concat())
+}
+
+fn sudo(words: &[&str]) -> Result<(), String> {
+    let root = output(command("id").arg("-u")).is_some_and(|id| id.trim() == "0");
+    let mut apt = if root { command(words[0]) } else { command("sudo") };
+    apt.args(if root { &words[1..] } else { words }).env("DEBIAN_FRONTEND", "noninteractive");
+    run(&mut apt)
+}
+
+/// Lets apt-get find packages for arm64.
+fn arm64_packages() -> Result<(), String> {
+    if output(command("dpkg").arg("--print-foreign-architectures")).is_some_and(|list| list.contains("arm64")) {
+        return Ok(());
+    }
+    println!("adding arm64 to the architectures dpkg knows");
+    sudo(&["dpkg", "--add-architecture", "arm64"])?;
+    sudo(&["apt-get", "update", "-q"])
 }
 
 fn debian_rust() -> Result<(), String> {
@@ -120,6 +131,7 @@ pub fn arm_jvm() -> Result<(PathBuf, PathBuf), String> {
     };
     if java().is_none() {
         std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        arm64_packages()?;
         let depends = output(command("apt-cache").args(["depends", "default-jre-headless"])).unwrap_or_default();
         let package =
             depends.split_whitespace().find(|word| word.starts_with("openjdk-") && word.ends_with("-jre-headless"));

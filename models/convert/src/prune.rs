@@ -53,9 +53,6 @@ pub struct Decision {
     pub reason: String,
 }
 
-/// A layer's energy may fall by this factor more for a block twice as large: what a block of 16 gains in time over one
-/// of 8 at equal sparsity.
-const LARGER_BLOCK_WORTH: f64 = 1.25;
 /// Layers with fewer weights than this gain less than their index and their loops cost.
 const LEAST_WEIGHTS: usize = 2048;
 /// Time of a sparse layer over that of the same layer stored dense, when it keeps this share of its units: measured on
@@ -71,6 +68,15 @@ fn predicted_time(precision: Precision, block: usize, kept: f64) -> f64 {
         _ => (2.22, 0.13),
     };
     slope * kept + constant
+}
+
+/// A smaller block must lose less energy by this factor at least, and by the square of what it is slower.
+const LEAST_BETTER: f64 = 1.25;
+
+/// Time of one block size over that of another.
+fn slowdown(options: &Options, from: usize, to: usize) -> f64 {
+    let time = |block| predicted_time(options.precision, block, 1.0 - f64::from(options.sparsity));
+    time(to) / time(from)
 }
 
 /// What [`predicted_time`] gains, in words.
@@ -140,7 +146,8 @@ fn layer(graph: &mut Graph, node: usize, first: bool, options: &Options, moments
         .collect();
     let mut best = 0;
     for i in 1..plans.len() {
-        if (1.0 - plans[best].2) > (1.0 - plans[i].2) * LARGER_BLOCK_WORTH {
+        let slower = slowdown(options, plans[best].0, plans[i].0);
+        if (1.0 - plans[best].2) > (1.0 - plans[i].2) * slower.powi(2).max(LEAST_BETTER) {
             best = i;
         }
     }
