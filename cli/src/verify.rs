@@ -141,11 +141,13 @@ fn pair(session: &runtime::Session, tensor: &runtime::Tensor, reference: &Tensor
         return None;
     }
     let dims: Vec<usize> = tensor.dims.iter().map(|&d| d as usize).collect();
-    if dims == reference.dims() {
-        Some((expected, found))
-    } else {
-        Some((channels_last(reference.dims(), &dims, &expected)?, found))
+    let moved = channels_last(reference.dims(), &dims, &expected);
+    if dims != reference.dims() {
+        return Some((moved?, found));
     }
+    // Where all dimensions are equal they do not tell which order a tensor is stored in: the one that fits is it.
+    let moved = moved.filter(|moved| snr(moved, &found).0 > snr(&expected, &found).0);
+    Some((moved.unwrap_or(expected), found))
 }
 
 fn reals(dtype: DType, bytes: &[u8], quantization: Option<(f32, i32)>) -> Option<Vec<f32>> {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// The workspace's root.
 pub fn root() -> PathBuf {
@@ -31,6 +32,38 @@ pub fn run(command: &mut Command) -> Result<(), String> {
     eprintln!("$ {}", text(command));
     let status = command.status().map_err(|e| format!("{}: {e}", text(command)))?;
     if status.success() { Ok(()) } else { Err(format!("{} failed: {status}", text(command))) }
+}
+
+/// Runs commands that have nothing to do with each other, as many at a time as there are processors; prints each with all it
+/// said when it ends. Fails if one does, after all have run.
+pub fn run_all(commands: Vec<Command>) -> Result<(), String> {
+    let workers = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let (rest, failures) = (Mutex::new(commands.into_iter()), Mutex::new(Vec::new()));
+    let next = || rest.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some(mut command) = next() {
+            let result = command.output();
+            let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+            eprintln!("$ {}", text(&command));
+            match result {
+                Ok(output) => {
+                    print!("{}", String::from_utf8_lossy(&output.stdout));
+                    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+                    if !output.status.success() {
+                        failures.push(format!("{} failed: {}", text(&command), output.status));
+                    }
+                }
+                Err(error) => failures.push(format!("{}: {error}", text(&command))),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(work);
+        }
+    });
+    let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
 }
 
 /// What a command prints, `None` if it fails or is not there.

@@ -94,11 +94,8 @@ fn adb() -> Result<(), String> {
     tools::debian(&["adb"])?;
     tools::arm_linux()?;
     let cross = Cross::find("aarch64-unknown-linux-gnu")?;
-    // Static, as it must be to run without a Linux system's loader.
-    run(cross
-        .cargo("build", "std,panic_abort")
-        .args(["-p", "sparrow-cli"])
-        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-Ctarget-feature=+crt-static"))?;
+    // As the tests of `arm` are built, so that nothing is built twice.
+    run(crate::arm::linked_statically(&cross, "build").args(["--profile", "test", "-p", "sparrow-cli"]))?;
     let program = cross.built("debug").join("sparrow");
     let models = root().join("target/adb-bench");
     std::fs::create_dir_all(&models).map_err(|e| format!("{}: {e}", models.display()))?;
