@@ -282,23 +282,41 @@ struct Cut {
     channels: usize,
 }
 
-fn cut<M: Micro>(call: &Call) -> Cut {
+/// What the loop nest knows of a [`Micro`]. The nest is compiled once for all of them; only the loop over the tiles of a
+/// unit, into which the tile is inlined, is each kernel's own.
+struct Shape {
+    rows: usize,
+    panels: usize,
+    prepare: unsafe fn(&Tile) -> u32,
+    tiles: unsafe fn(&Tile, &mut Walk),
+}
+
+impl Shape {
+    const fn of<M: Micro>() -> Self {
+        Self { rows: M::ROWS, panels: M::PANELS, prepare: M::prepare, tiles: tiles::<M> }
+    }
+}
+
+fn cut(call: &Call, rows: usize, panels: usize) -> Cut {
     let p: &ConvParams = call.params();
     let spec = call.input(conv_input::WEIGHTS).layout.spec();
     let pixels = p.batch as usize * p.out_h as usize * p.out_w as usize;
     let bytes = (p.kh as usize * p.kw as usize * p.kc as usize * spec.dtype.size()).max(1);
-    let most = (UNIT_BYTES / bytes).clamp(M::ROWS, M::ROWS.max(2048)).next_multiple_of(M::ROWS);
+    let most = (UNIT_BYTES / bytes).clamp(rows, rows.max(2048)).next_multiple_of(rows);
     // As many blocks as that takes, of about one size.
-    let block = pixels.div_ceil(pixels.div_ceil(most)).next_multiple_of(M::ROWS);
-    let channels = spec.block * M::PANELS;
+    let block = pixels.div_ceil(pixels.div_ceil(most)).next_multiple_of(rows);
+    let channels = spec.block * panels;
     Cut { pixels, block, runs: (p.oc as usize).div_ceil(channels), channels }
 }
 
 /// Number of units of a call for the kernel `M`.
 pub fn units<M: Micro>(call: &Call) -> usize {
-    let Cut { pixels, block, runs, .. } = cut::<M>(call);
-    let p: &ConvParams = call.params();
-    p.groups as usize * pixels.div_ceil(block) * runs
+    count(call, M::ROWS, M::PANELS)
+}
+
+fn count(call: &Call, rows: usize, panels: usize) -> usize {
+    let Cut { pixels, block, runs, .. } = cut(call, rows, panels);
+    call.params::<ConvParams>().groups as usize * pixels.div_ceil(block) * runs
 }
 
 /// The loop nest: runs `units` of a call through the kernel `M`.
@@ -306,9 +324,16 @@ pub fn units<M: Micro>(call: &Call) -> usize {
 /// # Safety
 /// As [`Kernel::run`]; `M` fits the call's layout and types.
 pub unsafe fn drive<M: Micro>(call: &Call, units: Range<usize>) {
-    let cut = cut::<M>(call);
+    // SAFETY: the caller's promise.
+    unsafe { nest(call, units, &const { Shape::of::<M>() }) }
+}
+
+/// # Safety
+/// As [`drive`].
+unsafe fn nest(call: &Call, units: Range<usize>, shape: &Shape) {
+    let cut = cut(call, shape.rows, shape.panels);
     let blocks = cut.pixels.div_ceil(cut.block);
-    let nest = Nest::<M>::new(call);
+    let nest = Nest::new(call, shape);
     let mut addresses = Addresses::new();
     for unit in units {
         let (group, rest) = (unit / (blocks * cut.runs), unit % (blocks * cut.runs));
@@ -345,6 +370,7 @@ struct Place {
 }
 
 /// The next pixel of a flat call, and the bytes to the one after it.
+#[derive(Clone, Copy)]
 struct Line {
     x: *const u8,
     x_step: usize,
@@ -382,8 +408,49 @@ impl Line {
     }
 }
 
+/// The way through the pixels of a unit.
+struct Walk<'a> {
+    nest: &'a Nest<'a>,
+    group: usize,
+    oc0: usize,
+    /// The first pixel of a flat call.
+    line: Line,
+    /// The next pixel of any other.
+    place: Place,
+    /// Pixels of the unit.
+    pixels: usize,
+    addresses: &'a mut Addresses,
+}
+
+/// The tiles of a unit. `tile` has no pixels yet.
+///
+/// # Safety
+/// As [`drive`]; the walk's group, channels and pixels exist.
+unsafe fn tiles<M: Micro>(tile: &Tile, walk: &mut Walk) {
+    // Copies, which may live in registers.
+    let (mut tile, mut line, mut left) = (*tile, walk.line, walk.pixels);
+    while left > 0 {
+        tile.rows = M::ROWS.min(left);
+        if walk.nest.flat {
+            line.write::<M>(tile.rows, walk.addresses);
+        } else if !walk.neighbours::<M>(tile.rows) {
+            walk.address(tile.rows);
+        }
+        let to = &*walk.addresses;
+        (tile.runs, tile.y) = (to.runs.as_ptr().cast(), to.y.as_ptr().cast());
+        if !walk.nest.residual.is_null() {
+            tile.residual = to.residual.as_ptr().cast();
+        }
+        // SAFETY: the addresses lie inside the operands, which `check` has proved for every pixel, tap and channel;
+        // those of all `ROWS` pixels are written.
+        unsafe { M::tile(&tile) };
+        left -= tile.rows;
+    }
+}
+
 /// What the loop nest of one call keeps at hand.
-struct Nest<'a, M> {
+struct Nest<'a> {
+    shape: &'a Shape,
     p: &'a ConvParams,
     call: &'a Call<'a>,
     index: Option<Index<'a>>,
@@ -397,7 +464,6 @@ struct Nest<'a, M> {
     residual: *const u8,
     /// As [`flat`] says.
     flat: bool,
-    micro: PhantomData<M>,
 }
 
 /// Whether a 1x1 convolution's output pixel m reads input pixel m, and each operand's pixels follow one another with no
@@ -412,10 +478,11 @@ fn flat(p: &ConvParams, residual: bool) -> bool {
     ones && whole && in_line(&p.x) && in_line(&p.y) && (!residual || in_line(&p.residual))
 }
 
-impl<'a, M: Micro> Nest<'a, M> {
-    fn new(call: &'a Call<'a>) -> Self {
+impl<'a> Nest<'a> {
+    fn new(call: &'a Call<'a>, shape: &'a Shape) -> Self {
         let layout = call.input(conv_input::WEIGHTS).layout;
         Self {
+            shape,
             p: call.params(),
             call,
             index: index(call),
@@ -428,7 +495,6 @@ impl<'a, M: Micro> Nest<'a, M> {
             y: call.output(0).as_mut_ptr(),
             residual: call.inputs[conv_input::RESIDUAL].map_or(core::ptr::null(), |r| r.bytes.as_ptr()),
             flat: flat(call.params(), call.inputs[conv_input::RESIDUAL].is_some()),
-            micro: PhantomData,
         }
     }
 
@@ -448,9 +514,9 @@ impl<'a, M: Micro> Nest<'a, M> {
             (index.counts[panel * shape.taps..].as_ptr(), index.positions[index.starts[panel] as usize..].as_ptr())
         });
         let mut tile = Tile {
-            runs: addresses.runs.as_ptr().cast(),
-            y: addresses.y.as_ptr().cast(),
-            residual: if self.residual.is_null() { core::ptr::null() } else { addresses.residual.as_ptr().cast() },
+            runs: core::ptr::null(),
+            y: core::ptr::null(),
+            residual: core::ptr::null(),
             weights: self.call.input(conv_input::WEIGHTS).bytes[at..].as_ptr(),
             panel_stride: shape.taps * shape.kc.next_multiple_of(self.layout.spec().step) * block * self.element,
             bias: vector(conv_input::BIAS),
@@ -466,28 +532,23 @@ impl<'a, M: Micro> Nest<'a, M> {
             hint: 0,
         };
         // SAFETY: the vectors have an element per channel, padded to a multiple of 16, as `check` has proved.
-        tile.hint = unsafe { M::prepare(&tile) };
+        tile.hint = unsafe { (self.shape.prepare)(&tile) };
         let (out_w, out_h) = (p.out_w as usize, p.out_h as usize);
-        let mut place =
-            Place { n: pixels.start / out_w / out_h, oy: pixels.start / out_w % out_h, ox: pixels.start % out_w };
-        let mut line = self.line(group, oc0, pixels.start);
-        let mut left = pixels.len();
-        while left > 0 {
-            tile.rows = M::ROWS.min(left);
-            if self.flat {
-                line.write::<M>(tile.rows, addresses);
-            } else {
-                place = self.address(group, oc0, place, tile.rows, addresses);
-            }
-            (tile.runs, tile.y) = (addresses.runs.as_ptr().cast(), addresses.y.as_ptr().cast());
-            if !tile.residual.is_null() {
-                tile.residual = addresses.residual.as_ptr().cast();
-            }
-            // SAFETY: the addresses lie inside the operands, which `check` has proved for every pixel, tap and channel;
-            // those of all `ROWS` pixels are written.
-            unsafe { M::tile(&tile) };
-            left -= tile.rows;
-        }
+        let mut walk = Walk {
+            nest: self,
+            group,
+            oc0,
+            line: self.line(group, oc0, pixels.start),
+            place: Place {
+                n: pixels.start / out_w / out_h,
+                oy: pixels.start / out_w % out_h,
+                ox: pixels.start % out_w,
+            },
+            pixels: pixels.len(),
+            addresses,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { (self.shape.tiles)(&tile, &mut walk) };
     }
 
     /// Where pixel `pixel` of a flat call is.
@@ -508,76 +569,120 @@ impl<'a, M: Micro> Nest<'a, M> {
             residual_step: p.residual.pixel as usize * self.y_element,
         }
     }
+}
 
-    /// Writes down where the runs, outputs and residuals of a tile start; returns the pixel after it.
-    #[inline]
-    fn address(&self, group: usize, oc0: usize, mut place: Place, rows: usize, to: &mut Addresses) -> Place {
-        let mut row = 0;
-        while row < rows {
-            let stretch = (self.p.out_w as usize - place.ox).min(rows - row);
-            // The last pixel is repeated to the end of the tile.
-            let copies = if row + stretch == rows { M::ROWS - row } else { stretch };
-            self.stretch(group, oc0, place, (row, stretch, copies), to);
-            row += stretch;
-            place.ox += stretch;
-            if place.ox == self.p.out_w as usize {
-                (place.ox, place.oy) = (0, place.oy + 1);
-                if place.oy == self.p.out_h as usize {
-                    (place.oy, place.n) = (0, place.n + 1);
-                }
+impl Walk<'_> {
+    /// As [`Self::address`], if the tile is whole, in one row of the output, and no window leaves the picture's sides:
+    /// then runs follow one another at one distance. Whether it did.
+    #[inline(never)]
+    fn neighbours<M: Micro>(&mut self, rows: usize) -> bool {
+        let (nest, place, p) = (self.nest, self.place, self.nest.p);
+        let (stride, dilation) = (p.stride_w as usize, p.dil_w as usize);
+        let first = (place.ox * stride).wrapping_sub(p.pad_left as usize);
+        let last = first.wrapping_add((M::ROWS - 1) * stride + (p.kw as usize).saturating_sub(1) * dilation);
+        let inside = first < p.in_w as usize && last < p.in_w as usize && place.ox + M::ROWS <= p.out_w as usize;
+        if rows < M::ROWS || !inside {
+            return false;
+        }
+        let pixel = p.x.pixel as usize * nest.element;
+        let x = self.picture().wrapping_add(first * pixel);
+        let y = nest.y.wrapping_add(self.output(&p.y) * nest.y_element);
+        let y_step = p.y.pixel as usize * nest.y_element;
+        (0..M::ROWS).for_each(|row| _ = self.addresses.y[row].write(y.wrapping_add(row * y_step)));
+        if !nest.residual.is_null() {
+            let residual = nest.residual.wrapping_add(self.output(&p.residual) * nest.y_element);
+            let step = p.residual.pixel as usize * nest.y_element;
+            (0..M::ROWS).for_each(|row| _ = self.addresses.residual[row].write(residual.wrapping_add(row * step)));
+        }
+        let mut runs = self.addresses.runs.chunks_exact_mut(M::ROWS);
+        for ky in 0..p.kh as usize {
+            let iy = (place.oy * p.stride_h as usize + ky * p.dil_h as usize).wrapping_sub(p.pad_top as usize);
+            let (mut x, next, step) = match iy < p.in_h as usize {
+                true => (x.wrapping_add(iy * p.x.row as usize * nest.element), dilation * pixel, stride * pixel),
+                false => (nest.pad, 0, 0),
+            };
+            for runs in runs.by_ref().take(p.kw as usize) {
+                (0..M::ROWS).for_each(|row| _ = runs[row].write(x.wrapping_add(row * step)));
+                x = x.wrapping_add(next);
             }
         }
-        place
+        self.step(M::ROWS);
+        true
+    }
+
+    /// Writes down where the runs, outputs and residuals of a tile start, and goes on to the pixel after it.
+    #[inline(never)]
+    fn address(&mut self, rows: usize) {
+        let p = self.nest.p;
+        let mut row = 0;
+        while row < rows {
+            let stretch = (p.out_w as usize - self.place.ox).min(rows - row);
+            // The last pixel is repeated to the end of the tile.
+            let copies = if row + stretch == rows { self.nest.shape.rows - row } else { stretch };
+            self.stretch((row, stretch, copies));
+            row += stretch;
+            self.step(stretch);
+        }
+    }
+
+    /// Goes on by `pixels`, at most to the end of the output row.
+    #[inline(always)]
+    fn step(&mut self, pixels: usize) {
+        let (p, place) = (self.nest.p, &mut self.place);
+        place.ox += pixels;
+        if place.ox == p.out_w as usize {
+            (place.ox, place.oy) = (0, place.oy + 1);
+            if place.oy == p.out_h as usize {
+                (place.oy, place.n) = (0, place.n + 1);
+            }
+        }
+    }
+
+    /// The element of an operand with one value per output that belongs to the first channel of the next pixel.
+    #[inline(always)]
+    fn output(&self, strides: &Strides) -> usize {
+        let (Place { n, oy, ox }, s) = (self.place, strides);
+        let pixel = n * s.batch as usize + oy * s.row as usize + ox * s.pixel as usize;
+        s.offset as usize + pixel + self.group * self.nest.p.oc as usize + self.oc0
+    }
+
+    /// The picture, at the first channel of the group.
+    #[inline(always)]
+    fn picture(&self) -> *const u8 {
+        let p = self.nest.p;
+        let at = p.x.offset as usize + self.place.n * p.x.batch as usize + self.group * p.kc as usize;
+        self.nest.x.wrapping_add(at * self.nest.element)
     }
 
     /// The addresses of `stretch` neighbours in an output row, for tile rows `row..row + copies`.
-    #[inline]
-    fn stretch(
-        &self,
-        group: usize,
-        oc0: usize,
-        place: Place,
-        (row, stretch, copies): (usize, usize, usize),
-        to: &mut Addresses,
-    ) {
-        let p = self.p;
-        let channel = group * p.oc as usize + oc0;
-        let first = |s: &Strides| {
-            s.offset as usize
-                + place.n * s.batch as usize
-                + place.oy * s.row as usize
-                + place.ox * s.pixel as usize
-                + channel
-        };
-        let (y, y_step) = (self.y.wrapping_add(first(&p.y) * self.y_element), p.y.pixel as usize * self.y_element);
+    fn stretch(&mut self, (row, stretch, copies): (usize, usize, usize)) {
+        let (nest, place, x) = (self.nest, self.place, self.picture());
+        let p = nest.p;
+        let y = nest.y.wrapping_add(self.output(&p.y) * nest.y_element);
+        let residual = nest.residual.wrapping_add(self.output(&p.residual) * nest.y_element);
+        let to = &mut *self.addresses;
+        let (y_step, residual_step) = (p.y.pixel as usize * nest.y_element, p.residual.pixel as usize * nest.y_element);
         for (i, to) in to.y[row..row + copies].iter_mut().enumerate() {
             to.write(y.wrapping_add(i.min(stretch - 1) * y_step));
         }
-        if !self.residual.is_null() {
-            let (residual, step) = (
-                self.residual.wrapping_add(first(&p.residual) * self.y_element),
-                p.residual.pixel as usize * self.y_element,
-            );
+        if !nest.residual.is_null() {
             for (i, to) in to.residual[row..row + copies].iter_mut().enumerate() {
-                to.write(residual.wrapping_add(i.min(stretch - 1) * step));
+                to.write(residual.wrapping_add(i.min(stretch - 1) * residual_step));
             }
         }
-        let x = self
-            .x
-            .wrapping_add((p.x.offset as usize + place.n * p.x.batch as usize + group * p.kc as usize) * self.element);
-        let (pixel, step) = (p.x.pixel as usize * self.element, p.stride_w as usize);
+        let (pixel, step) = (p.x.pixel as usize * nest.element, p.stride_w as usize);
         let mut tap = row;
         for ky in 0..p.kh as usize {
             let iy = (place.oy * p.stride_h as usize + ky * p.dil_h as usize).wrapping_sub(p.pad_top as usize);
-            let line = x.wrapping_add(iy.wrapping_mul(p.x.row as usize * self.element));
+            let line = x.wrapping_add(iy.wrapping_mul(p.x.row as usize * nest.element));
             for kx in 0..p.kw as usize {
                 let ix = (place.ox * step + kx * p.dil_w as usize).wrapping_sub(p.pad_left as usize);
                 for (i, to) in to.runs[tap..tap + copies].iter_mut().enumerate() {
                     let ix = ix.wrapping_add(i.min(stretch - 1) * step);
                     let inside = iy < p.in_h as usize && ix < p.in_w as usize;
-                    to.write(if inside { line.wrapping_add(ix * pixel) } else { self.pad });
+                    to.write(if inside { line.wrapping_add(ix * pixel) } else { nest.pad });
                 }
-                tap += M::ROWS;
+                tap += nest.shape.rows;
             }
         }
     }

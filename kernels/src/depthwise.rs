@@ -130,6 +130,13 @@ pub fn units(call: &Call) -> usize {
 /// # Safety
 /// As [`Kernel::run`]; `M` fits the call's layout and types.
 pub unsafe fn drive<M: RowMicro>(call: &Call, units: Range<usize>) {
+    // SAFETY: the caller's promise.
+    unsafe { rows(call, units, M::prepare, M::row) }
+}
+
+/// # Safety
+/// As [`drive`].
+unsafe fn rows(call: &Call, units: Range<usize>, prepare: unsafe fn(&Row) -> u32, compute: unsafe fn(&Row)) {
     let p: &ConvParams = call.params();
     let weights = call.input(conv_input::WEIGHTS);
     let element = weights.layout.spec().dtype.size();
@@ -165,7 +172,7 @@ pub unsafe fn drive<M: RowMicro>(call: &Call, units: Range<usize>) {
         hint: 0,
     };
     // SAFETY: the vectors have an element per channel, padded to a multiple of 16, as `check` has proved.
-    row.hint = unsafe { M::prepare(&row) };
+    row.hint = unsafe { prepare(&row) };
     for unit in units {
         let (n, oy) = (unit / p.out_h as usize, unit % p.out_h as usize);
         for (ky, input) in inputs.iter_mut().enumerate().take(p.kh as usize) {
@@ -183,7 +190,7 @@ pub unsafe fn drive<M: RowMicro>(call: &Call, units: Range<usize>) {
         row.y = call.output(0).as_mut_ptr().wrapping_add(y_at * y_element);
         row.residual = if residual.is_null() { residual } else { residual.wrapping_add(r_at * y_element) };
         // SAFETY: `check` has proved that every row, pixel and channel lies inside its operand; the rest is the caller's promise.
-        unsafe { M::row(&row) };
+        unsafe { compute(&row) };
     }
 }
 
