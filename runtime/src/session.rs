@@ -28,9 +28,9 @@ impl Threads for OneThread {
 /// What [`Session::run_with`] tells its observer.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// Operator number and kernel that run next.
-    Begin(u32, &'static Kernel),
-    /// The operator has ended; its outputs can be read until a later one reuses their memory.
+    /// The operator that runs next.
+    Begin(u32),
+    /// The operator has ended, run by this kernel; its outputs can be read until a later one reuses their memory.
     End(u32, &'static Kernel),
 }
 
@@ -130,14 +130,14 @@ impl<'a> Session<'a> {
         threads: &dyn Threads,
         observe: &mut dyn FnMut(&Self, Step) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let entry = self.entry;
+        let (entry, kernels) = (self.entry, self.kernels);
         for index in entry.op_range() {
-            let operator = self.model.operator(index).ok_or(Error::NoKernel(index))?;
-            let kernel = self.kernel(index).ok_or(Error::NoKernel(index))?;
-            if observe(self, Step::Begin(index, kernel)).is_break() {
+            if observe(self, Step::Begin(index)).is_break() {
                 return Err(Error::Cancelled);
             }
+            let operator = self.model.operator(index).ok_or(Error::NoKernel(index))?;
             let call = self.call(&operator);
+            let kernel = kernels.select(&call).ok_or(Error::NoKernel(index))?;
             threads.run((kernel.units)(&call), &|units| {
                 // SAFETY: `Kernels` holds only kernels whose features the CPU has, `select` asked `accepts`, and
                 // `Threads::run` hands out units below `units`, each once.

@@ -89,10 +89,11 @@ fn with_stand_ins(target: &'static str, clang: &str) -> Result<PathBuf, String> 
         "-Clink-arg=-nostdlib".into(),
         format!("-Lnative={}", libraries.display()),
         "-Clink-arg=-Wl,--unresolved-symbols=ignore-all".into(),
+        "-Clink-arg=-Wl,--pack-dyn-relocs=android".into(),
     ];
     let name = target.replace('-', "_");
     let upper = name.to_uppercase();
-    let cross = Cross::find(target)?;
+    let cross = Cross::small(target)?;
     let mut cargo = cross.cargo("build", "std,panic_unwind");
     cargo.env(format!("CARGO_TARGET_{upper}_LINKER"), "clang-22");
     cargo.env(format!("CARGO_TARGET_{upper}_RUSTFLAGS"), flags.join(" "));
@@ -103,8 +104,8 @@ fn with_stand_ins(target: &'static str, clang: &str) -> Result<PathBuf, String> 
 
 /// Refuses a library that Android could not load: wrong alignment, missing methods, a C++ runtime.
 fn check_library(abi: &str, library: &Path) -> Result<(), String> {
-    let readelf = |option: &str| output(command("readelf").arg(option).arg(library)).ok_or("readelf failed");
-    let headers = readelf("-lW")?;
+    let readelf = |option: &str| output(command("readelf").args(["-W", option]).arg(library)).ok_or("readelf failed");
+    let headers = readelf("-l")?;
     let loads = headers.lines().map(str::split_whitespace).filter(|words| words.clone().next() == Some("LOAD"));
     let aligns: Vec<u64> =
         loads.filter_map(|words| u64::from_str_radix(words.last()?.trim_start_matches("0x"), 16).ok()).collect();
@@ -184,7 +185,7 @@ fn slice_plist((identifier, _, variant): &(&str, &str, &str)) -> String {
 pub fn xcframework() -> Result<(), String> {
     let folder = root().join("bindings/swift/CSparrow.xcframework");
     for (identifier, target, _) in SLICES {
-        let cross = Cross::find(target)?;
+        let cross = Cross::small(target)?;
         run(cross.cargo("rustc", "std,panic_unwind").args([
             "--profile",
             "embed",

@@ -32,6 +32,18 @@ impl Cross {
         Ok(Self { toolchain: Some("+debian"), build_std: target != "aarch64-unknown-linux-gnu", target })
     }
 
+    /// As [`Self::find`], to be built with a standard library of one's own, [`SMALL_STD`].
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub fn small(target: &'static str) -> Result<Self, String> {
+        if output(command("rustup").args(["component", "add", "rust-src"])).is_some() {
+            return Ok(Self { toolchain: None, build_std: true, target });
+        }
+        debian_rust()?;
+        Ok(Self { toolchain: Some("+debian"), build_std: true, target })
+    }
+
     fn target_dir(&self) -> &'static str {
         if self.toolchain.is_some() { "target/debian" } else { "target/cross" }
     }
