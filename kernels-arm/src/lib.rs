@@ -23,8 +23,8 @@ use sparrow_kernels::Catalogue;
 
 /// The kernels of this crate, best first within an operator.
 #[cfg(target_arch = "aarch64")]
-pub const CATALOGUE: Catalogue = &[conv::SVE, conv::CATALOGUE, depthwise::CATALOGUE];
+pub static CATALOGUE: Catalogue = &[conv::SVE, conv::CATALOGUE, depthwise::CATALOGUE];
 
 /// The kernels of this crate: none, this is no 64-bit Arm.
 #[cfg(not(target_arch = "aarch64"))]
-pub const CATALOGUE: Catalogue = &[];
+pub static CATALOGUE: Catalogue = &[];

@@ -39,7 +39,7 @@ const ISA: Features =
     if cfg!(target_feature = "relaxed-simd") { Features::SIMD128.union(Features::RELAXED) } else { Features::SIMD128 };
 
 /// The kernels of this module, best first.
-pub const CATALOGUE: Catalogue =
+pub static CATALOGUE: Catalogue =
     &[conv::FAMILIES[0], conv::FAMILIES[1], conv::FAMILIES[2], depthwise::CATALOGUE, map::CATALOGUE];
 
 /// What the module was built for and what its engine does with relaxed operations.

@@ -29,7 +29,7 @@ const AVX512: Features = AVX2.union(Features::AVX512);
 const VNNI: Features = AVX512.union(Features::VNNI);
 
 /// Every kernel of this crate, the widest vectors first.
-pub const CATALOGUE: Catalogue = &[
+pub static CATALOGUE: Catalogue = &[
     conv::VNNI_CATALOGUE,
     conv::AVX512_CATALOGUE,
     conv::AVX2_CATALOGUE,

@@ -7,14 +7,18 @@
 //!                       Session: write inputs, run, read outputs
 //! ```
 //!
-//! `no_std`, without `alloc`; names no instruction set.
+//! `no_std`, without `alloc` unless the feature of that name asks for [`AlignedBytes`]; names no instruction set.
 #![no_std]
 
+#[cfg(feature = "alloc")]
+mod bytes;
 mod error;
 pub mod format;
 mod model;
 mod session;
 
+#[cfg(feature = "alloc")]
+pub use bytes::AlignedBytes;
 pub use error::{Error, Fault};
 pub use model::{Entry, Model, Operator, Tensor, header_hash, section_hash};
 pub use session::{OneThread, Session, Step, Threads};

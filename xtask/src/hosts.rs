@@ -20,14 +20,14 @@ pub struct Args {
     /// Threads, with a session each.
     #[arg(long, default_value_t = 8)]
     threads: usize,
-    /// Also measure what a call costs over Rust's, and fail above 2 %; wants a quiet machine.
-    #[arg(long)]
-    overhead: bool,
+    /// Also measure on this Sparrow file what a call costs over Rust's, and fail above 2 %; wants a quiet machine.
+    #[arg(long, value_name = "MODEL")]
+    overhead: Option<PathBuf>,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { runs: 2000, threads: 8, overhead: false }
+        Self { runs: 2000, threads: 8, overhead: None }
     }
 }
 
@@ -123,7 +123,7 @@ pub fn hosts(args: &Args) -> Result<(), String> {
     run(hosts.on_network(&mut hosts.java(true, "Example")))?;
     run(hosts.on_network(&mut hosts.java(true, "Tests")).arg(hosts.path("expected.bin")))?;
     soak(&hosts, args)?;
-    if args.overhead { overhead(&hosts) } else { Ok(()) }
+    args.overhead.as_deref().map_or(Ok(()), |model| overhead(&hosts, model))
 }
 
 fn install() -> Result<(), String> {
@@ -140,7 +140,7 @@ fn network(hosts: &Hosts) -> Result<(), String> {
 }
 
 fn bare(cargo: &mut Command) -> &mut Command {
-    cargo.args(["-p", "sparrow-bare", "--profile", "bare", "--features", "fault-handler", "--crate-type", "staticlib"])
+    cargo.args(["-p", "sparrow-bare", "--profile", "small", "--features", "fault-handler", "--crate-type", "staticlib"])
 }
 
 /// A C program.
@@ -163,7 +163,7 @@ fn build_c(hosts: &Hosts) -> Result<(), String> {
     let flags: Vec<&str> = flags.split_whitespace().chain(["-pthread", &rpath]).collect();
     cc("gcc", "bindings/c/tests/c/host.c", &hosts.path("host"), &flags)?;
     cc("gcc", "bindings/c/tests/c/misuse.c", &hosts.path("misuse"), &flags)?;
-    let library = hosts.built.with_file_name("bare").join("libsparrow_bare.a").display().to_string();
+    let library = hosts.built.with_file_name("small").join("libsparrow_bare.a").display().to_string();
     cc("gcc", "bindings/c/examples/bare.c", &hosts.path("bare"), &[&library])?;
     let build = hosts.path("cmake");
     run(command("cmake")
@@ -182,7 +182,7 @@ fn build_arm(hosts: &Hosts, cross: &Cross) -> Result<Vec<&'static str>, String> 
     cc("aarch64-linux-gnu-gcc", "bindings/c/tests/c/host.c", &hosts.path("host-arm"), &flags)?;
     cc("aarch64-linux-gnu-gcc", "bindings/c/tests/c/misuse.c", &hosts.path("misuse-arm"), &flags)?;
     cc("aarch64-linux-gnu-gcc", "bindings/c/examples/run.c", &hosts.path("run-arm"), &flags)?;
-    let flags = [&*library("bare", "libsparrow_bare.a")];
+    let flags = [&*library("small", "libsparrow_bare.a")];
     cc("aarch64-linux-gnu-gcc", "bindings/c/examples/bare.c", &hosts.path("bare-arm"), &flags)?;
     Ok(vec!["run-arm", "bare-arm", "misuse-arm"])
 }
@@ -249,10 +249,14 @@ fn test_c(hosts: &Hosts, arm: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs a host and reads its line of JSON.
-fn measure(hosts: &Hosts, mut program: Command, runs: usize, threads: usize) -> Result<Value, String> {
-    hosts.on_network(&mut program).args([&hosts.path("again.bin"), &runs.to_string(), &threads.to_string()]);
-    let text = output(&mut program).ok_or_else(|| format!("{program:?} failed"))?;
+/// Runs a host on a model and an input and reads its line of JSON.
+fn measure(hosts: &Hosts, mut program: Command, files: [&str; 2], counts: [usize; 2]) -> Result<Value, String> {
+    program.args(files).arg(hosts.path("again.bin")).args(counts.map(|count| count.to_string()));
+    json(&mut program)
+}
+
+fn json(program: &mut Command) -> Result<Value, String> {
+    let text = output(program).ok_or_else(|| format!("{program:?} failed"))?;
     serde_json::from_str(&text).map_err(|e| format!("{program:?} printed {text}: {e}"))
 }
 
@@ -262,8 +266,9 @@ fn named(hosts: &Hosts, name: &str) -> Result<Command, String> {
 
 /// Memory stays where it is over many runs.
 fn soak(hosts: &Hosts, args: &Args) -> Result<(), String> {
+    let (model, input) = (hosts.path("network.spw"), hosts.path("input.bin"));
     for (name, limit) in GROWTH {
-        let result = measure(hosts, named(hosts, name)?, args.runs, args.threads)?;
+        let result = measure(hosts, named(hosts, name)?, [&model, &input], [args.runs, args.threads])?;
         let rss = |field: &str| result[field].as_i64().unwrap_or(0);
         let (before, after) = (rss("rss_before"), rss("rss_after"));
         println!(
@@ -279,12 +284,19 @@ fn soak(hosts: &Hosts, args: &Args) -> Result<(), String> {
 
 /// What a call costs over Rust's: the least time of each host, measured in turns until they are close enough or it is clear
 /// that they are not.
-fn overhead(hosts: &Hosts) -> Result<(), String> {
+fn overhead(hosts: &Hosts, model: &Path) -> Result<(), String> {
+    let model = model.display().to_string();
+    let contents =
+        json(cargo().args(["run", "-q", "--release", "-p", "sparrow-cli", "--", "inspect", "--json", &model]))?;
+    let tensor = contents["entries"][0]["inputs"][0].as_u64().unwrap_or(0) as usize;
+    let size = contents["tensors"][tensor]["size"].as_u64().ok_or(format!("{model} names no input"))?;
+    let input = hosts.path("any.bin");
+    std::fs::write(&input, vec![0x3d; size as usize]).map_err(|e| format!("{input}: {e}"))?;
     let names = ["rust", "c", "java"];
     let mut best = [f64::INFINITY; 3];
     for _ in 0..12 {
         for (best, name) in best.iter_mut().zip(names) {
-            let result = measure(hosts, named(hosts, name)?, 2000, 1)?;
+            let result = measure(hosts, named(hosts, name)?, [&model, &input], [100, 1])?;
             *best = best.min(result["min_ns"].as_f64().unwrap_or(f64::INFINITY));
         }
         if best.iter().all(|time| *time <= best[0] * OVERHEAD) {

@@ -33,6 +33,8 @@ enum Task {
     Aar(pack::AarArgs),
     /// Make bindings/swift/CSparrow.xcframework.
     Xcframework,
+    /// Build the C and the Java library as phones get them and print their sizes (docs/size.md).
+    Size,
     /// Fuzz the file, the importer and running, for some seconds each (needs cargo-fuzz and a nightly toolchain).
     Fuzz {
         /// Seconds for each target.
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::test(&args),
         Task::Aar(args) => pack::aar(&args),
         Task::Xcframework => pack::xcframework(),
+        Task::Size => pack::size(),
         Task::Hosts(args) => hosts::hosts(&args),
         Task::Peers(args) => peers(&args),
         Task::AdbBench(args) => adb::bench(&args),

@@ -47,18 +47,28 @@ fn fresh(name: &str) -> Result<PathBuf, String> {
     make(&folder).map(|()| folder)
 }
 
-/// Builds the library for one ABI with the NDK; where it lies.
-fn with_ndk(abi: &str, target: &str) -> Result<PathBuf, String> {
+/// What the linker leaves out of a library in which nothing unwinds, on the oldest Android that is supported.
+const LEAN: &str = "-Cforce-unwind-tables=no -Clink-arg=-Wl,--pack-dyn-relocs=android";
+/// What of the standard library is built: [`SMALL_STD`] of it.
+const STD: &str = "std,panic_abort";
+
+/// Builds a package's library for one ABI with the NDK; where it lies.
+fn with_ndk(abi: &str, target: &str, package: &str) -> Result<PathBuf, String> {
     if output(command("cargo").args(["ndk", "--version"])).is_none() {
         return Err("the NDK is here, cargo-ndk is not: cargo install cargo-ndk".into());
     }
     run(command("rustup").args(["target", "add", target]))?;
     run(command("rustup").args(["component", "add", "rust-src"]))?;
     run(command("cargo")
-        .args(["ndk", "-t", abi, "--platform", API, "build", "--profile", "embed", "-p", "sparrow-jni"])
-        .args(["-Z", "build-std=std,panic_unwind", "-Z", SMALL_STD])
+        .args(["ndk", "-t", abi, "--platform", API, "build", "--profile", "small", "-p", package])
+        .args(["-Z", &format!("build-std={STD}"), "-Z", SMALL_STD])
+        .env("RUSTFLAGS", LEAN)
         .env("RUSTC_BOOTSTRAP", "1"))?;
-    Ok(root().join("target").join(target).join("embed/libsparrow_jni.so"))
+    Ok(root().join("target").join(target).join("small").join(file_name(package)))
+}
+
+fn file_name(package: &str) -> String {
+    format!("lib{}.so", package.replace('-', "_"))
 }
 
 /// Empty libraries with the names of Android's.
@@ -80,26 +90,47 @@ fn stand_in_compiler(clang: &str) -> Command {
     compiler
 }
 
-fn with_stand_ins(target: &'static str, clang: &str) -> Result<PathBuf, String> {
+fn with_stand_ins(target: &'static str, clang: &str, package: &str) -> Result<PathBuf, String> {
     tools::debian(&["clang-22", "lld-22"])?;
     let libraries = stand_ins(clang)?;
-    let flags = [
-        format!("-Clink-arg=--target={clang}{API}"),
-        "-Clink-arg=-fuse-ld=lld-22".into(),
-        "-Clink-arg=-nostdlib".into(),
-        format!("-Lnative={}", libraries.display()),
-        "-Clink-arg=-Wl,--unresolved-symbols=ignore-all".into(),
-        "-Clink-arg=-Wl,--pack-dyn-relocs=android".into(),
-    ];
+    let flags = format!(
+        "{LEAN} -Clink-arg=--target={clang}{API} -Clink-arg=-fuse-ld=lld-22 -Clink-arg=-nostdlib -Lnative={} \
+         -Clink-arg=-Wl,--unresolved-symbols=ignore-all",
+        libraries.display()
+    );
     let name = target.replace('-', "_");
     let upper = name.to_uppercase();
     let cross = Cross::small(target)?;
-    let mut cargo = cross.cargo("build", "std,panic_unwind");
+    let mut cargo = cross.cargo("build", STD);
     cargo.env(format!("CARGO_TARGET_{upper}_LINKER"), "clang-22");
-    cargo.env(format!("CARGO_TARGET_{upper}_RUSTFLAGS"), flags.join(" "));
+    cargo.env(format!("CARGO_TARGET_{upper}_RUSTFLAGS"), flags);
     cargo.env(format!("CC_{name}"), "clang-22").env(format!("CFLAGS_{name}"), format!("--target={clang}{API}"));
-    run(cargo.args(["--profile", "embed", "-p", "sparrow-jni"]))?;
-    Ok(cross.built("embed").join("libsparrow_jni.so"))
+    run(cargo.args(["--profile", "small", "-p", package]))?;
+    Ok(cross.built("small").join(file_name(package)))
+}
+
+fn build(abi: &str, package: &str) -> Result<PathBuf, String> {
+    let known = ABIS.iter().find(|(name, ..)| *name == abi);
+    let (name, target, clang) = known.ok_or(format!("there is no ABI '{abi}': {}", ABIS.map(|a| a.0).join(", ")))?;
+    if has_ndk() { with_ndk(name, target, package) } else { with_stand_ins(target, clang, package) }
+}
+
+fn has_ndk() -> bool {
+    ["ANDROID_NDK_HOME", "ANDROID_NDK_ROOT"].iter().any(|name| std::env::var_os(name).is_some())
+}
+
+/// Prints the sizes of the libraries for 64-bit Android.
+///
+/// # Errors
+/// As [`aar`].
+pub fn size() -> Result<(), String> {
+    let libraries = ["sparrow-c", "sparrow-jni"].map(|package| build(ABIS[0].0, package));
+    for library in libraries {
+        let library = library?;
+        let size = std::fs::metadata(&library).map_err(|e| format!("{}: {e}", library.display()))?.len();
+        println!("{size:>9} {}", library.display());
+    }
+    Ok(())
 }
 
 /// Refuses a library that Android could not load: wrong alignment, missing methods, a C++ runtime.
@@ -134,15 +165,11 @@ fn check_library(abi: &str, library: &Path) -> Result<(), String> {
 pub fn aar(args: &AarArgs) -> Result<(), String> {
     tools::debian(&["binutils"])?;
     let folder = fresh("aar")?;
-    let ndk = ["ANDROID_NDK_HOME", "ANDROID_NDK_ROOT"].iter().any(|name| std::env::var_os(name).is_some());
     for abi in &args.abi {
-        let known = ABIS.iter().find(|(name, ..)| name == abi);
-        let (name, target, clang) =
-            known.ok_or(format!("there is no ABI '{abi}': {}", ABIS.map(|a| a.0).join(", ")))?;
-        let library = if ndk { with_ndk(name, target)? } else { with_stand_ins(target, clang)? };
-        check_library(name, &library)?;
-        make(&folder.join("jni").join(name))?;
-        copy(&library, &folder.join("jni").join(name).join("libsparrow_jni.so"))?;
+        let library = build(abi, "sparrow-jni")?;
+        check_library(abi, &library)?;
+        make(&folder.join("jni").join(abi))?;
+        copy(&library, &folder.join("jni").join(abi).join("libsparrow_jni.so"))?;
     }
     let classes = fresh("aar-classes")?;
     javac(&classes, None)?;
@@ -155,7 +182,7 @@ pub fn aar(args: &AarArgs) -> Result<(), String> {
     let archive = root().join("target/sparrow.aar");
     run(command("jar").args(["--create", "--no-manifest", "--file"]).arg(&archive).arg("-C").arg(&folder).arg("."))?;
     println!("{}", archive.display());
-    if !ndk {
+    if !has_ndk() {
         println!("NOT for a device: without the NDK (ANDROID_NDK_HOME) the libraries are linked against stand-ins.");
     }
     Ok(())
@@ -186,17 +213,10 @@ pub fn xcframework() -> Result<(), String> {
     let folder = root().join("bindings/swift/CSparrow.xcframework");
     for (identifier, target, _) in SLICES {
         let cross = Cross::small(target)?;
-        run(cross.cargo("rustc", "std,panic_unwind").args([
-            "--profile",
-            "embed",
-            "-p",
-            "sparrow-c",
-            "--crate-type",
-            "staticlib",
-        ]))?;
+        run(cross.cargo("rustc", STD).args(["--profile", "small", "-p", "sparrow-c", "--crate-type", "staticlib"]))?;
         let slice = folder.join(identifier);
         make(&slice.join("Headers"))?;
-        copy(&cross.built("embed").join("libsparrow_c.a"), &slice.join("libsparrow_c.a"))?;
+        copy(&cross.built("small").join("libsparrow_c.a"), &slice.join("libsparrow_c.a"))?;
         copy(&root().join("bindings/c/include/sparrow.h"), &slice.join("Headers/sparrow.h"))?;
         copy(&root().join("bindings/swift/CSparrow/module.modulemap"), &slice.join("Headers/module.modulemap"))?;
     }

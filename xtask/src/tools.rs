@@ -4,8 +4,8 @@ use crate::shell::{command, has, output, root, run};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A standard library that unwinds but draws no backtraces, which are half of it.
-pub const SMALL_STD: &str = "build-std-features=panic-unwind,optimize_for_size";
+/// A standard library that draws no backtraces, which are half of it.
+pub const SMALL_STD: &str = "build-std-features=optimize_for_size";
 
 /// How crates are built for a target other than the host.
 pub struct Cross {
@@ -59,7 +59,7 @@ impl Cross {
         cargo.args(self.toolchain).args([subcommand, "--target", self.target]);
         if self.build_std {
             cargo.env("RUSTC_BOOTSTRAP", "1").args(["-Z", &format!("build-std={library}")]);
-            if library.contains("panic_unwind") {
+            if library.contains("panic_abort") {
                 cargo.args(["-Z", SMALL_STD]);
             }
         }

@@ -1,18 +1,16 @@
 #![doc = include_str!("../README.md")]
 
-mod bytes;
 mod error;
 mod model;
 mod pool;
 mod session;
 
-pub use bytes::AlignedBytes;
 pub use error::{Element, Error};
 pub use model::{EntryInfo, Model};
 pub use pool::Pool;
 pub use session::{Arena, Canceller, MAX_THREADS, Options, Profile, ProfiledOp, Session, TensorInfo};
 pub use sparrow_kernels::{DType, Features, Kernel, Kernels};
-pub use sparrow_runtime as runtime;
+pub use sparrow_runtime::{self as runtime, AlignedBytes};
 
 /// The features of the CPU this runs on.
 pub fn detect() -> Features {

@@ -75,12 +75,6 @@ pub struct ProfiledOp {
 /// Memory a host brings for a session to run on.
 pub type Arena = Box<dyn AsMut<[u8]> + Send>;
 
-impl AsMut<[u8]> for AlignedBytes {
-    fn as_mut(&mut self) -> &mut [u8] {
-        self.as_mut_slice()
-    }
-}
-
 /// Stops a session's run from another thread.
 ///
 /// A run under way ends before its next operator with [`runtime::Error::Cancelled`]; if none is under way, the next one
@@ -315,7 +309,7 @@ impl Session {
         let mut begun = Instant::now();
         self.run_with(|session, step| {
             match step {
-                Step::Begin(..) => begun = Instant::now(),
+                Step::Begin(_) => begun = Instant::now(),
                 Step::End(index, kernel) => {
                     let time = begun.elapsed();
                     if let Some(operator) = session.model().operator(index) {

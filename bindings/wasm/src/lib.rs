@@ -125,7 +125,7 @@ impl Open {
         let (mut begun, mut times) = (0.0, self.times.iter_mut());
         self.session.run_with(|_, step| {
             match step {
-                Step::Begin(..) => begun = now(),
+                Step::Begin(_) => begun = now(),
                 Step::End(..) => times.next().into_iter().for_each(|time| *time = now() - begun),
             }
             ControlFlow::Continue(())

@@ -46,7 +46,7 @@ pub(crate) fn check(draft: &Draft) -> Result<(), Refusal> {
 }
 
 /// The scalar kernels of every operator, which define every result.
-pub const CATALOGUE: Catalogue = &[
+pub static CATALOGUE: Catalogue = &[
     conv::CATALOGUE,
     crate::depthwise::CATALOGUE,
     matmul::CATALOGUE,

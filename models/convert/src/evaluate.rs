@@ -9,9 +9,8 @@ use crate::lower::{self, lower};
 use crate::program::Program;
 use crate::settings::Settings;
 use crate::write::write;
-use bytemuck::{Pod, Zeroable};
 use sparrow_kernels::{Kernels, Layout};
-use sparrow_runtime::{Model, Session};
+use sparrow_runtime::{AlignedBytes, Model, Session};
 use std::collections::HashMap;
 
 /// Why a network could not be run.
@@ -41,20 +40,10 @@ impl From<sparrow_runtime::Error> for Error {
     }
 }
 
-/// Memory aligned as files and arenas must be.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
-fn lines(len: usize) -> Vec<Line> {
-    vec![Line([0; 64]); len.div_ceil(64)]
-}
-
 /// A program as a file in memory, ready to be run on these kernels.
 #[derive(Clone, Debug)]
 pub struct Runner<'k> {
-    file: Vec<Line>,
-    len: usize,
+    file: AlignedBytes,
     arena: usize,
     kernels: &'k Kernels,
 }
@@ -63,9 +52,7 @@ impl<'k> Runner<'k> {
     /// Plans and writes the program.
     pub fn new(program: &Program, kernels: &'k Kernels) -> Self {
         let (bytes, plan) = write(program);
-        let mut file = lines(bytes.len());
-        bytemuck::cast_slice_mut(&mut file)[..bytes.len()].copy_from_slice(&bytes);
-        Self { file, len: bytes.len(), arena: plan.arena, kernels }
+        Self { file: AlignedBytes::copy_of(&bytes), arena: plan.arena, kernels }
     }
 
     /// Runs it once on inputs in its order; `read` takes what it wants from the session then.
@@ -73,9 +60,9 @@ impl<'k> Runner<'k> {
     /// # Errors
     /// [`Error::Input`], or [`Error::Runtime`] if the program is not sound.
     pub fn run<R>(&self, inputs: &[Tensor], read: impl FnOnce(&Session) -> R) -> Result<R, Error> {
-        let model = Model::open(&bytemuck::cast_slice(&self.file)[..self.len])?;
-        let mut arena = lines(self.arena);
-        let mut session = Session::new(model, 0, self.kernels, bytemuck::cast_slice_mut(&mut arena))?;
+        let model = Model::open(self.file.as_slice())?;
+        let mut arena = AlignedBytes::zeroed(self.arena);
+        let mut session = Session::new(model, 0, self.kernels, arena.as_mut_slice())?;
         for i in 0..session.entry().inputs.len().max(inputs.len()) {
             set_input(&mut session, i, inputs.get(i))?;
         }

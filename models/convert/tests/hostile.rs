@@ -5,11 +5,14 @@
 //! stands between the file and the kernels. `cargo xtask test hostile` runs this under AddressSanitizer.
 
 mod common;
+#[path = "common/rehash.rs"]
+mod rehash;
 
-use common::{Aligned, networks};
+use common::networks;
+use rehash::rehash;
 use sparrow_kernels::Kernels;
 use sparrow_runtime::format::{Header, Section, WGHT};
-use sparrow_runtime::{Error, Model, Session, header_hash, section_hash};
+use sparrow_runtime::{AlignedBytes, Error, Model, Session};
 use std::ops::ControlFlow;
 
 /// More arena than any file here needs: a file that asks for more is turned away by whoever brings the memory.
@@ -19,15 +22,15 @@ const MOST_OPS: usize = 200;
 
 /// Opens a file and, if it is valid, runs it on constant input. The first output's bytes, or the error.
 fn open_and_run(file: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut file = Aligned::new(file);
-    let model = Model::open(file.bytes())?;
+    let file = AlignedBytes::copy_of(file);
+    let model = Model::open(file.as_slice())?;
     let Some(entry) = model.entry(0) else { return Ok(Vec::new()) };
     if entry.arena_size > MOST_ARENA {
         return Ok(Vec::new());
     }
     let kernels = Kernels::scalar();
-    let mut arena = Aligned::new(&vec![0; entry.arena_size]);
-    let mut session = Session::new(model, 0, &kernels, arena.bytes())?;
+    let mut arena = AlignedBytes::zeroed(entry.arena_size);
+    let mut session = Session::new(model, 0, &kernels, arena.as_mut_slice())?;
     for i in 0..entry.inputs.len() {
         session.input_mut(i).fill(0x3d);
     }
@@ -37,24 +40,6 @@ fn open_and_run(file: &[u8]) -> Result<Vec<u8>, Error> {
         if ops > 2 * MOST_OPS { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     Ok(session.output(0).to_vec())
-}
-
-/// Makes every hash of a file right again, as far as its header can be read.
-fn rehash(file: &mut [u8]) {
-    let sizes = (size_of::<Header>(), size_of::<Section>());
-    let Some(mut header) = file.get(..sizes.0).map(bytemuck::pod_read_unaligned::<Header>) else { return };
-    let count = (header.section_count as usize).min(64);
-    let Some(table) = file.get(sizes.0..sizes.0 + count * sizes.1) else { return };
-    let mut table: Vec<Section> = table.chunks_exact(sizes.1).map(bytemuck::pod_read_unaligned).collect();
-    for section in &mut table {
-        let end = section.offset.saturating_add(section.size);
-        if let Some(content) = usize::try_from(end).ok().and_then(|end| file.get(section.offset as usize..end)) {
-            section.hash = section_hash(content);
-        }
-    }
-    header.hash = header_hash(&header, &table);
-    file[..sizes.0].copy_from_slice(bytemuck::bytes_of(&header));
-    file[sizes.0..sizes.0 + count * sizes.1].copy_from_slice(bytemuck::cast_slice(&table));
 }
 
 /// Where the weights begin: everything before is header and tables.
@@ -106,7 +91,7 @@ fn every_flipped_bit_of_the_tables_is_an_error_or_changes_nothing() {
 }
 
 fn open_and_run_if_opened(file: &[u8]) -> Result<Vec<u8>, Error> {
-    Model::open(Aligned::new(file).bytes()).map(drop)?;
+    Model::open(AlignedBytes::copy_of(file).as_slice()).map(drop)?;
     open_and_run(file)
 }
 
@@ -139,7 +124,7 @@ fn ten_thousand_mutations_stay_inside_their_memory() {
         if round % 2 == 0 {
             rehash(&mut mutated);
             let _ = open_and_run_if_opened(&mutated);
-        } else if Model::open(Aligned::new(&mutated).bytes()).is_ok_and(|m| m.verify().is_ok()) {
+        } else if Model::open(AlignedBytes::copy_of(&mutated).as_slice()).is_ok_and(|m| m.verify().is_ok()) {
             assert_eq!(open_and_run(&mutated).as_ref(), Ok(&outputs[which]), "{name}, round {round}");
         } else {
             let _ = open_and_run(&mutated);

@@ -3,7 +3,7 @@
 mod common;
 
 use sparrow_kernels::Kernels;
-use sparrow_runtime::{Model, Session};
+use sparrow_runtime::{AlignedBytes, Model, Session};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -48,12 +48,12 @@ static ALLOCATOR: Forbidding = Forbidding;
 fn opening_making_a_session_and_running_allocate_nothing() {
     let kernels = Kernels::scalar();
     for (name, file) in common::networks() {
-        let mut file = common::Aligned::new(&file);
-        let arena = Model::open(file.bytes()).expect("opens").entry(0).expect("has an entry point").arena_size;
-        let mut arena = common::Aligned::new(&vec![0; arena]);
+        let file = AlignedBytes::copy_of(&file);
+        let arena = Model::open(file.as_slice()).expect("opens").entry(0).expect("has an entry point").arena_size;
+        let mut arena = AlignedBytes::zeroed(arena);
         FORBIDDEN.set(true);
-        let model = Model::open(file.bytes()).expect("opens");
-        let mut session = Session::new(model, 0, &kernels, arena.bytes()).expect("fits");
+        let model = Model::open(file.as_slice()).expect("opens");
+        let mut session = Session::new(model, 0, &kernels, arena.as_mut_slice()).expect("fits");
         session.input_mut(0).fill(0x3d);
         let result = session.run();
         let sum: u32 = session.output(0).iter().map(|&b| u32::from(b)).sum();

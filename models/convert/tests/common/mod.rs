@@ -5,27 +5,6 @@ use sparrow_convert::pipeline::{Options, Sample, convert, load, noise};
 use sparrow_convert::settings::Precision;
 use sparrow_kernels::Kernels;
 
-/// Bytes at a multiple of 64.
-pub struct Aligned {
-    storage: Vec<u8>,
-    at: usize,
-    len: usize,
-}
-
-impl Aligned {
-    pub fn new(bytes: &[u8]) -> Self {
-        let storage = vec![0; bytes.len() + 64];
-        let at = storage.as_ptr().align_offset(64);
-        let mut aligned = Self { storage, at, len: bytes.len() };
-        aligned.bytes().copy_from_slice(bytes);
-        aligned
-    }
-
-    pub fn bytes(&mut self) -> &mut [u8] {
-        &mut self.storage[self.at..self.at + self.len]
-    }
-}
-
 /// A small network with most kinds of operators, in one precision.
 fn network(precision: Precision, sparsity: f32) -> Vec<u8> {
     let proto = small::network();

@@ -1,9 +1,12 @@
 //! Bytes at a multiple of 64, as models and arenas must be.
 
+extern crate alloc;
+
+use alloc::vec::Vec;
 use bytemuck::{Pod, Zeroable};
 
 /// 64 bytes at a multiple of 64.
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
@@ -38,8 +41,14 @@ impl AlignedBytes {
     }
 }
 
-impl std::fmt::Debug for AlignedBytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl AsMut<[u8]> for AlignedBytes {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.as_mut_slice()
+    }
+}
+
+impl core::fmt::Debug for AlignedBytes {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "AlignedBytes({})", self.len)
     }
 }
