@@ -15,6 +15,8 @@ mod detect;
 #[cfg(target_arch = "aarch64")]
 mod finish;
 #[cfg(target_arch = "aarch64")]
+mod lanes;
+#[cfg(target_arch = "aarch64")]
 mod simd;
 
 pub use detect::detect;
@@ -23,7 +25,7 @@ use sparrow_kernels::Catalogue;
 
 /// The kernels of this crate, best first within an operator.
 #[cfg(target_arch = "aarch64")]
-pub static CATALOGUE: Catalogue = &[conv::SVE, conv::CATALOGUE, depthwise::CATALOGUE];
+pub static CATALOGUE: Catalogue = &[conv::SVE, conv::CATALOGUE, depthwise::CATALOGUE, lanes::CATALOGUE];
 
 /// The kernels of this crate: none, this is no 64-bit Arm.
 #[cfg(not(target_arch = "aarch64"))]

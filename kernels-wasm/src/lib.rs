@@ -7,10 +7,8 @@
 //!
 //! ```text
 //! conv, depthwise   on the loop nests of `sparrow-kernels`; `engine` multiplies and adds, `epilogue` ends
-//! map               functions that rest on the exponential
+//! lanes             the vector that the kernels of `sparrow_kernels::lanes` are compiled for
 //! ```
-//!
-//! Operators that are not here are left to the scalar kernels, which the compiler turns into vector code.
 //!
 //! Empty on other targets.
 #![no_std]
@@ -21,7 +19,7 @@ mod depthwise;
 mod engine;
 mod epilogue;
 mod half;
-mod map;
+mod lanes;
 mod simd;
 
 use sparrow_kernels::{Catalogue, Features};
@@ -40,7 +38,7 @@ const ISA: Features =
 
 /// The kernels of this module, best first.
 pub static CATALOGUE: Catalogue =
-    &[conv::FAMILIES[0], conv::FAMILIES[1], conv::FAMILIES[2], depthwise::CATALOGUE, map::CATALOGUE];
+    &[conv::FAMILIES[0], conv::FAMILIES[1], conv::FAMILIES[2], depthwise::CATALOGUE, lanes::CATALOGUE];
 
 /// What the module was built for and what its engine does with relaxed operations.
 pub fn detect() -> Features {

@@ -12,7 +12,7 @@
 //! of a channel meet in [`Arithmetic::store`]. `vpdpbusd` wants one unsigned operand: activations are shifted by 128 when
 //! they are staged, and 128 times the sum of the weights, one more dot a unit for all rows of a tile, is taken off again.
 
-use crate::vector::{Two, Vector};
+use crate::vector::{Two, V4, V8, V16, Vector};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 
@@ -136,10 +136,10 @@ macro_rules! float {
 float!(F32, 4, f32, store, |at| V::load(at), |from, to, count| {
     if count >= 8 {
         for i in (0..count - 7).step_by(8) {
-            __m256::load(from.add(i)).store(to.add(i));
+            V8::load(from.add(i)).store(to.add(i));
         }
         // The last eight, most of them for the second time.
-        __m256::load(from.add(count - 8)).store(to.add(count - 8));
+        V8::load(from.add(count - 8)).store(to.add(count - 8));
     } else {
         for i in 0..count {
             *to.add(i) = from.add(i).read_unaligned();
@@ -150,7 +150,7 @@ float!(F32, 4, f32, store, |at| V::load(at), |from, to, count| {
 float!(F16, 2, u16, store_f16, |at| V::load_f16(at), |from, to, count| {
     let whole = count / 8 * 8;
     for i in (0..whole).step_by(8) {
-        __m256::load_f16(from.add(i)).store(to.add(i));
+        V8::load_f16(from.add(i)).store(to.add(i));
     }
     for i in whole..count {
         *to.add(i) = _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(from.add(i).read_unaligned()))));
@@ -238,9 +238,9 @@ impl<B: Vector, const N: usize> Arithmetic for I8Avx2<B, N> {
             let v = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
             if N == 1 {
                 let low = _mm256_castsi256_si128(v);
-                __m128::store_int(if add { _mm_add_epi32(low, __m128::load_int(to)) } else { low }, to);
+                V4::store_int(if add { _mm_add_epi32(low, V4::load_int(to)) } else { low }, to);
             } else {
-                __m256::store_int(if add { _mm256_add_epi32(v, __m256::load_int(to)) } else { v }, to);
+                V8::store_int(if add { _mm256_add_epi32(v, V8::load_int(to)) } else { v }, to);
             }
         }
     }
@@ -333,25 +333,9 @@ macro_rules! vnni {
     };
 }
 
-vnni!(
-    __m512,
-    __m512i,
-    _mm512_set1_epi32,
-    _mm512_setzero_si512,
-    _mm512_loadu_si512,
-    _mm512_dpbusd_epi32,
-    _mm512_sub_epi32
-);
-vnni!(
-    __m256,
-    __m256i,
-    _mm256_set1_epi32,
-    _mm256_setzero_si256,
-    _mm256_loadu_si256,
-    _mm256_dpbusd_epi32,
-    _mm256_sub_epi32
-);
-vnni!(__m128, __m128i, _mm_set1_epi32, _mm_setzero_si128, _mm_loadu_si128, _mm_dpbusd_epi32, _mm_sub_epi32);
+vnni!(V16, __m512i, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_loadu_si512, _mm512_dpbusd_epi32, _mm512_sub_epi32);
+vnni!(V8, __m256i, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_loadu_si256, _mm256_dpbusd_epi32, _mm256_sub_epi32);
+vnni!(V4, __m128i, _mm_set1_epi32, _mm_setzero_si128, _mm_loadu_si128, _mm_dpbusd_epi32, _mm_sub_epi32);
 
 /// A block of 16 channels with AVX2.
-pub(crate) type Wide = Two<__m256>;
+pub(crate) type Wide = Two<V8>;

@@ -21,8 +21,8 @@
 
 use crate::arithmetic::{Arithmetic, F16, F32, I8Avx2, I8Vnni, Wide};
 use crate::finish::{Avx2, Avx512, Isa, Last, is_clamp};
+use crate::vector::{V4, V8, V16};
 use crate::{AVX2, AVX512, VNNI};
-use core::arch::x86_64::{__m128, __m256, __m512};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -602,30 +602,30 @@ catalogue! {
     "conv_f16_b16_avx2", ConvF16Avx2, DenseF16, 64 / 16, F16<Wide>, false, 17: 6 x 1, 3 x 2, 1 x 4;
     "conv_i8_b16_avx2", ConvI8Avx2, DenseI8, 128 / 16, I8Avx2<Wide, 2>, false, 33: 6 x 1, 3 x 2, 1 x 4;
     "spconv_f32_b16_avx2", SpconvF32B16Avx2, SparseF32B16, 128 / 16, F32<Wide>, true, 65: 6 x 1, 3 x 1, 1 x 1;
-    "spconv_f32_b8_avx2", SpconvF32B8Avx2, SparseF32B8, 128 / 8, F32<__m256>, true, 41: 12 x 1, 6 x 1, 1 x 1;
-    "spconv_f32_b4_avx2", SpconvF32B4Avx2, SparseF32B4, 128 / 4, F32<__m128>, true, 41: 12 x 1, 6 x 1, 1 x 1;
+    "spconv_f32_b8_avx2", SpconvF32B8Avx2, SparseF32B8, 128 / 8, F32<V8>, true, 41: 12 x 1, 6 x 1, 1 x 1;
+    "spconv_f32_b4_avx2", SpconvF32B4Avx2, SparseF32B4, 128 / 4, F32<V4>, true, 41: 12 x 1, 6 x 1, 1 x 1;
     "spconv_f16_b16_avx2", SpconvF16B16Avx2, SparseF16B16, 128 / 16, F16<Wide>, true, 65: 6 x 1, 3 x 1, 1 x 1;
-    "spconv_f16_b8_avx2", SpconvF16B8Avx2, SparseF16B8, 128 / 8, F16<__m256>, true, 41: 12 x 1, 6 x 1, 1 x 1;
-    "spconv_f16_b4_avx2", SpconvF16B4Avx2, SparseF16B4, 128 / 4, F16<__m128>, true, 41: 12 x 1, 6 x 1, 1 x 1;
+    "spconv_f16_b8_avx2", SpconvF16B8Avx2, SparseF16B8, 128 / 8, F16<V8>, true, 41: 12 x 1, 6 x 1, 1 x 1;
+    "spconv_f16_b4_avx2", SpconvF16B4Avx2, SparseF16B4, 128 / 4, F16<V4>, true, 41: 12 x 1, 6 x 1, 1 x 1;
     "spconv_i8_b16_avx2", SpconvI8B16Avx2, SparseI8B16, 128 / 16, I8Avx2<Wide, 2>, true, 65: 6 x 1, 3 x 2, 1 x 2;
-    "spconv_i8_b8_avx2", SpconvI8B8Avx2, SparseI8B8, 128 / 8, I8Avx2<__m256, 2>, true, 65: 6 x 1, 3 x 1, 1 x 1;
-    "spconv_i8_b4_avx2", SpconvI8B4Avx2, SparseI8B4, 128 / 4, I8Avx2<__m128, 1>, true, 41: 12 x 1, 6 x 1, 1 x 1;
+    "spconv_i8_b8_avx2", SpconvI8B8Avx2, SparseI8B8, 128 / 8, I8Avx2<V8, 2>, true, 65: 6 x 1, 3 x 1, 1 x 1;
+    "spconv_i8_b4_avx2", SpconvI8B4Avx2, SparseI8B4, 128 / 4, I8Avx2<V4, 1>, true, 41: 12 x 1, 6 x 1, 1 x 1;
 }
 
 catalogue! {
     /// Convolutions with AVX-512: 32 vector registers hold 24 sums.
     AVX512_CATALOGUE, Avx512, AVX512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl";
-    "conv_f32_b16_avx512", ConvF32Avx512, DenseF32, 64 / 16, F32<__m512>, false, 33: 12 x 2, 6 x 4, 1 x 8;
-    "conv_f16_b16_avx512", ConvF16Avx512, DenseF16, 64 / 16, F16<__m512>, false, 33: 12 x 2, 6 x 4, 1 x 8;
-    "spconv_f32_b16_avx512", SpconvF32B16Avx512, SparseF32B16, 128 / 16, F32<__m512>, true, 31: 16 x 1, 8 x 1, 1 x 1;
-    "spconv_f16_b16_avx512", SpconvF16B16Avx512, SparseF16B16, 128 / 16, F16<__m512>, true, 31: 16 x 1, 8 x 1, 1 x 1;
+    "conv_f32_b16_avx512", ConvF32Avx512, DenseF32, 64 / 16, F32<V16>, false, 33: 12 x 2, 6 x 4, 1 x 8;
+    "conv_f16_b16_avx512", ConvF16Avx512, DenseF16, 64 / 16, F16<V16>, false, 33: 12 x 2, 6 x 4, 1 x 8;
+    "spconv_f32_b16_avx512", SpconvF32B16Avx512, SparseF32B16, 128 / 16, F32<V16>, true, 31: 16 x 1, 8 x 1, 1 x 1;
+    "spconv_f16_b16_avx512", SpconvF16B16Avx512, SparseF16B16, 128 / 16, F16<V16>, true, 31: 16 x 1, 8 x 1, 1 x 1;
 }
 
 catalogue! {
     /// Integer convolutions with AVX-512 VNNI.
     VNNI_CATALOGUE, Avx512, VNNI, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni";
-    "conv_i8_b16_avx512vnni", ConvI8Vnni, DenseI8, 128 / 16, I8Vnni<__m512>, false, 33: 12 x 2, 6 x 4, 1 x 8;
-    "spconv_i8_b16_avx512vnni", SpconvI8B16Vnni, SparseI8B16, 128 / 16, I8Vnni<__m512>, true, 31: 16 x 1, 8 x 1, 1 x 1;
-    "spconv_i8_b8_avx512vnni", SpconvI8B8Vnni, SparseI8B8, 128 / 8, I8Vnni<__m256>, true, 31: 16 x 1, 8 x 1, 1 x 1;
-    "spconv_i8_b4_avx512vnni", SpconvI8B4Vnni, SparseI8B4, 128 / 4, I8Vnni<__m128>, true, 31: 16 x 1, 8 x 1, 1 x 1;
+    "conv_i8_b16_avx512vnni", ConvI8Vnni, DenseI8, 128 / 16, I8Vnni<V16>, false, 33: 12 x 2, 6 x 4, 1 x 8;
+    "spconv_i8_b16_avx512vnni", SpconvI8B16Vnni, SparseI8B16, 128 / 16, I8Vnni<V16>, true, 31: 16 x 1, 8 x 1, 1 x 1;
+    "spconv_i8_b8_avx512vnni", SpconvI8B8Vnni, SparseI8B8, 128 / 8, I8Vnni<V8>, true, 31: 16 x 1, 8 x 1, 1 x 1;
+    "spconv_i8_b4_avx512vnni", SpconvI8B4Vnni, SparseI8B4, 128 / 4, I8Vnni<V4>, true, 31: 16 x 1, 8 x 1, 1 x 1;
 }

@@ -20,7 +20,7 @@
 //! works; a tap without a partner is paired with itself and weight zero.
 
 use crate::finish::{Avx2, Avx512, Isa, Last, is_clamp};
-use crate::vector::{Two, Vector};
+use crate::vector::{Two, V8, V16, Vector};
 use crate::{AVX2, AVX512, VNNI};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
@@ -94,7 +94,7 @@ macro_rules! float {
                 let from = taps[0].unwrap_or(core::ptr::null()).cast::<$element>();
                 for lane in (0..BLOCK).step_by(8) {
                     // SAFETY: the trait's.
-                    unsafe { __m256::$load(from.add(lane)).store(to.cast::<f32>().add(lane)) };
+                    unsafe { V8::$load(from.add(lane)).store(to.cast::<f32>().add(lane)) };
                 }
             }
 
@@ -205,7 +205,7 @@ macro_rules! integer {
 }
 
 integer!(
-    __m256,
+    V8,
     __m256i,
     _mm256_setzero_si256,
     _mm256_loadu_si256,
@@ -214,7 +214,7 @@ integer!(
     |sums, x, w| _mm256_add_epi32(sums, _mm256_madd_epi16(x, w))
 );
 integer!(
-    __m512,
+    V16,
     __m512i,
     _mm512_setzero_si512,
     _mm512_loadu_si512,
@@ -605,26 +605,26 @@ macro_rules! catalogue {
 catalogue! {
     /// Depthwise convolutions with AVX2.
     AVX2_CATALOGUE, Avx2, AVX2, "avx2,fma,f16c", 2;
-    "depthwise_f32_avx2", DepthwiseF32Avx2, DepthwiseF32, F32<__m256>, false;
-    "depthwise_f16_avx2", DepthwiseF16Avx2, DepthwiseF16, F16<__m256>, false;
-    "depthwise_i8_avx2", DepthwiseI8Avx2, DepthwiseI8, I8<__m256>, false;
-    "spdepthwise_f32_avx2", SpdepthwiseF32Avx2, SparseDepthwiseF32, F32<__m256>, true;
-    "spdepthwise_f16_avx2", SpdepthwiseF16Avx2, SparseDepthwiseF16, F16<__m256>, true;
-    "spdepthwise_i8_avx2", SpdepthwiseI8Avx2, SparseDepthwiseI8, I8<__m256>, true;
+    "depthwise_f32_avx2", DepthwiseF32Avx2, DepthwiseF32, F32<V8>, false;
+    "depthwise_f16_avx2", DepthwiseF16Avx2, DepthwiseF16, F16<V8>, false;
+    "depthwise_i8_avx2", DepthwiseI8Avx2, DepthwiseI8, I8<V8>, false;
+    "spdepthwise_f32_avx2", SpdepthwiseF32Avx2, SparseDepthwiseF32, F32<V8>, true;
+    "spdepthwise_f16_avx2", SpdepthwiseF16Avx2, SparseDepthwiseF16, F16<V8>, true;
+    "spdepthwise_i8_avx2", SpdepthwiseI8Avx2, SparseDepthwiseI8, I8<V8>, true;
 }
 
 catalogue! {
     /// Depthwise convolutions with AVX-512.
     AVX512_CATALOGUE, Avx512, AVX512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl", 1;
-    "depthwise_f32_avx512", DepthwiseF32Avx512, DepthwiseF32, F32<__m512>, false;
-    "depthwise_f16_avx512", DepthwiseF16Avx512, DepthwiseF16, F16<__m512>, false;
-    "spdepthwise_f32_avx512", SpdepthwiseF32Avx512, SparseDepthwiseF32, F32<__m512>, true;
-    "spdepthwise_f16_avx512", SpdepthwiseF16Avx512, SparseDepthwiseF16, F16<__m512>, true;
+    "depthwise_f32_avx512", DepthwiseF32Avx512, DepthwiseF32, F32<V16>, false;
+    "depthwise_f16_avx512", DepthwiseF16Avx512, DepthwiseF16, F16<V16>, false;
+    "spdepthwise_f32_avx512", SpdepthwiseF32Avx512, SparseDepthwiseF32, F32<V16>, true;
+    "spdepthwise_f16_avx512", SpdepthwiseF16Avx512, SparseDepthwiseF16, F16<V16>, true;
 }
 
 catalogue! {
     /// Integer depthwise convolutions with AVX-512 VNNI.
     VNNI_CATALOGUE, Avx512, VNNI, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", 1;
-    "depthwise_i8_avx512vnni", DepthwiseI8Vnni, DepthwiseI8, I8<__m512>, false;
-    "spdepthwise_i8_avx512vnni", SpdepthwiseI8Vnni, SparseDepthwiseI8, I8<__m512>, true;
+    "depthwise_i8_avx512vnni", DepthwiseI8Vnni, DepthwiseI8, I8<V16>, false;
+    "spdepthwise_i8_avx512vnni", SpdepthwiseI8Vnni, SparseDepthwiseI8, I8<V16>, true;
 }

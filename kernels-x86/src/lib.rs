@@ -13,7 +13,6 @@ mod arithmetic;
 mod conv;
 mod cpu;
 mod depthwise;
-mod elementwise;
 mod finish;
 mod vector;
 
@@ -28,6 +27,16 @@ const AVX512: Features = AVX2.union(Features::AVX512);
 /// What the AVX-512 integer kernels require.
 const VNNI: Features = AVX512.union(Features::VNNI);
 
+sparrow_kernels::lanes! {
+    /// The operators that are written once for all instruction sets, with AVX2.
+    AVX2_LANES: vector::V8, "avx2", AVX2, "avx2,fma,f16c"
+}
+
+sparrow_kernels::lanes! {
+    /// The same with AVX-512.
+    AVX512_LANES: vector::V16, "avx512", AVX512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"
+}
+
 /// Every kernel of this crate, the widest vectors first.
 pub static CATALOGUE: Catalogue = &[
     conv::VNNI_CATALOGUE,
@@ -36,6 +45,6 @@ pub static CATALOGUE: Catalogue = &[
     depthwise::VNNI_CATALOGUE,
     depthwise::AVX512_CATALOGUE,
     depthwise::AVX2_CATALOGUE,
-    elementwise::AVX512_CATALOGUE,
-    elementwise::AVX2_CATALOGUE,
+    AVX512_LANES,
+    AVX2_LANES,
 ];

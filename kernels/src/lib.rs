@@ -22,4 +22,4 @@ pub use dtype::DType;
 pub use features::Features;
 pub use layout::{Family, Index, Layout, Spec, WeightShape, reserved_layout};
 pub use op::*;
-pub use ops::CATALOGUE;
+pub use ops::{CATALOGUE, lanes};

@@ -91,7 +91,7 @@ pub(super) fn check_gather(draft: &Draft) -> Result<(), Refusal> {
 }
 
 /// Slices of a unit, for slices of this many bytes.
-fn slices(bytes: usize) -> usize {
+pub(super) fn slices(bytes: usize) -> usize {
     (BLOCK / bytes.max(1)).max(1)
 }
 

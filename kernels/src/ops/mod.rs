@@ -6,6 +6,7 @@ mod binary;
 mod cast;
 mod copy;
 mod gather;
+pub mod lanes;
 mod map;
 mod matmul;
 mod norm;

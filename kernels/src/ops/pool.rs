@@ -72,15 +72,30 @@ fn span(p: &PoolParams, axis: usize, at: usize) -> Span {
 
 /// The window of one output pixel.
 #[derive(Clone, Copy)]
-struct Window {
+pub(super) struct Window {
     spans: [Span; 3],
     /// First element of the picture.
     base: usize,
 }
 
 impl Window {
-    fn count(&self) -> usize {
+    /// Positions inside the picture.
+    pub(super) fn count(&self) -> usize {
         self.spans.iter().map(|span| span.count).product()
+    }
+
+    /// Positions inside the padded picture.
+    pub(super) fn padded(&self) -> usize {
+        self.spans.iter().map(|span| span.padded).product()
+    }
+
+    /// The first position's first element; and along each axis the positions inside the picture and the elements from one
+    /// to the next.
+    pub(super) fn elements(&self, p: &PoolParams) -> (usize, [(usize, usize); 3]) {
+        let [_, height, width] = p.input.map(|len| len as usize);
+        let steps = [height * width, width, 1].map(|pixels| pixels * p.channels as usize);
+        let first: usize = self.spans.iter().zip(steps).map(|(span, step)| span.first * step).sum();
+        (self.base + first, core::array::from_fn(|axis| (self.spans[axis].count, self.spans[axis].step * steps[axis])))
     }
 
     /// Calls `body` with the coordinates of each position and the offset of its first channel.
@@ -101,7 +116,7 @@ impl Window {
 
 /// Calls `body` with each output pixel of `units`: its number and its window.
 #[inline(always)]
-fn pixels(p: &PoolParams, units: Range<usize>, mut body: impl FnMut(usize, Window)) {
+pub(super) fn pixels(p: &PoolParams, units: Range<usize>, mut body: impl FnMut(usize, Window)) {
     let [depth, height, width] = p.output.map(|len| len as usize);
     if p.channels == 0 || width == 0 || rows(p) == 0 {
         return;
@@ -118,7 +133,7 @@ fn pixels(p: &PoolParams, units: Range<usize>, mut body: impl FnMut(usize, Windo
 }
 
 /// Output rows.
-fn rows(p: &PoolParams) -> usize {
+pub(super) fn rows(p: &PoolParams) -> usize {
     p.batch as usize * p.output[0] as usize * p.output[1] as usize
 }
 
@@ -187,7 +202,7 @@ unsafe fn average<T: Pooled>(call: &Call, units: Range<usize>, padded: bool) {
     let (x, channels) = (call.input(0).as_slice::<T>(), p.channels as usize);
     pixels(p, units, |pixel, window| {
         let inside = window.count();
-        let n = if padded { window.spans.iter().map(|span| span.padded).product() } else { inside };
+        let n = if padded { window.padded() } else { inside };
         // SAFETY: a row belongs to its unit.
         let y = unsafe { output::<T>(call, 0, pixel * channels..(pixel + 1) * channels) };
         for (chunk, y) in y.chunks_mut(LANES).enumerate() {

@@ -148,6 +148,11 @@ impl<const N: usize> Walk<N> {
         self.strides[self.rank - 1]
     }
 
+    /// Length of the last axis.
+    pub(super) fn len(&self) -> usize {
+        self.dims[self.rank - 1]
+    }
+
     /// Number of indices.
     pub(super) fn count(&self) -> usize {
         self.dims[..self.rank].iter().product()

@@ -93,7 +93,13 @@ fn map(case: &Case) -> Values {
     let elu = |x: f64| if x < 0.0 { a * x.exp_m1() } else { x };
     let softplus = |x: f64| x.exp().ln_1p();
     let f = |x: f64| match MapFn::from_number(p.function).unwrap() {
-        MapFn::Clamp if is_float(dtype) => x.max(a).min(b),
+        MapFn::Clamp if is_float(dtype) => {
+            if x.is_nan() {
+                x
+            } else {
+                x.max(a).min(b)
+            }
+        }
         // Integers: those between the bounds that the type has.
         MapFn::Clamp => x.max(a.ceil().max(if dtype == DType::U8 { 0.0 } else { a })).min(b.floor()),
         MapFn::LeakyRelu => {
