@@ -18,7 +18,7 @@
 use crate::finish::{Range, Requant, Slow, is_plain};
 use crate::simd::*;
 use core::arch::aarch64::*;
-use sparrow_kernels::depthwise::{Row, RowMicro};
+use sparrow_kernels::depthwise::{InputRow, Row, RowMicro};
 use sparrow_kernels::{Call, ConvParams, DType};
 
 /// Most rows of a kernel, in groups of four.
@@ -56,23 +56,57 @@ impl<const SPARSE: bool> RowMicro for Dot<SPARSE> {
     }
 
     unsafe fn row(row: &Row) {
-        let (mut weights, mut positions) = (row.weights, row.positions);
-        let mut room = Room { kernel: [[ZERO; GROUPS]; WIDTH], columns: [ZERO; COLUMNS] };
-        for channel in (0..row.channels).step_by(8) {
-            // SAFETY: the block exists, with its count, positions and weights.
-            unsafe {
-                let kept = if SPARSE { usize::from(*row.counts.add(channel / 16)) } else { row.kh * row.kw };
-                let eight = Eight { row, channel, weights: weights.add(channel % 16), room: &mut room };
-                if SPARSE {
-                    eight.sparse(core::slice::from_raw_parts(positions, kept));
-                } else {
-                    eight.dense();
-                }
-                if channel % 16 == 8 {
-                    weights = weights.add(16 * kept);
-                    positions = if SPARSE { positions.add(kept) } else { positions };
-                }
+        // SAFETY: the caller's promise.
+        unsafe { if SPARSE { sparse(row) } else { dense(row) } }
+    }
+}
+
+/// # Safety
+/// As [`RowMicro::row`].
+#[inline(never)]
+unsafe fn dense(row: &Row) {
+    let mut room = Room { kernel: [[ZERO; GROUPS]; WIDTH], columns: [ZERO; COLUMNS] };
+    for channel in (0..row.channels).step_by(8) {
+        let block = row.weights.wrapping_add(channel / 16 * row.kh * row.kw * 16 + channel % 16);
+        // SAFETY: the channel and its weights exist.
+        unsafe { Eight { row, channel, weights: block, room: &mut room }.run() };
+    }
+}
+
+/// The row, a block of 16 channels after the other as a dense one, since dropped taps save nothing.
+///
+/// # Safety
+/// As [`RowMicro::row`].
+unsafe fn sparse(row: &Row) {
+    let (mut weights, mut positions) = (row.weights, row.positions);
+    for channel in (0..row.channels).step_by(16) {
+        let mut taps = [[0i8; 16]; 4 * GROUPS * WIDTH];
+        // SAFETY: the block exists, with its count, positions, weights, and vectors padded to 16 channels.
+        unsafe {
+            let kept = usize::from(*row.counts.add(channel / 16));
+            for &tap in core::slice::from_raw_parts(positions, kept) {
+                taps[usize::from(tap)] = weights.cast::<[i8; 16]>().read();
+                weights = weights.add(16);
             }
+            positions = positions.add(kept);
+            let inputs: [InputRow; 4 * GROUPS] = core::array::from_fn(|ky| {
+                let input = *row.inputs.add(ky.min(row.kh - 1));
+                InputRow { start: input.start.add(channel), ..input }
+            });
+            let size = DType::ALL[row.epilogue.output as usize].size();
+            let vector = |from: *const f32| if from.is_null() { from } else { from.add(channel) };
+            dense(&Row {
+                inputs: inputs.as_ptr(),
+                pad: row.pad.add(channel),
+                y: row.y.add(channel * size),
+                residual: if row.residual.is_null() { row.residual } else { row.residual.add(channel * size) },
+                weights: taps.as_ptr().cast(),
+                bias: row.bias.add(4 * channel),
+                scale: vector(row.scale),
+                slopes: vector(row.slopes),
+                channels: (row.channels - channel).min(16),
+                ..*row
+            });
         }
     }
 }
@@ -101,7 +135,7 @@ fn turn(rows: [int8x8_t; 4]) -> Turned {
 struct Eight<'a> {
     row: &'a Row,
     channel: usize,
-    /// Of these channels, 16 bytes from a tap to the next.
+    /// Of these channels, all taps, 16 bytes from one to the next.
     weights: *const u8,
     room: &'a mut Room,
 }
@@ -113,38 +147,15 @@ fn kernel_size<const K: usize>(row: &Row) -> (usize, usize, usize) {
 }
 
 impl Eight<'_> {
-    /// All taps.
+    /// These channels of the row.
     ///
     /// # Safety
-    /// As [`RowMicro::row`]; the channel exists and the weights are its.
+    /// As [`RowMicro::row`]; the channel exists and the weights are its, padded to 16 channels.
     #[inline(always)]
-    unsafe fn dense(self) {
+    unsafe fn run(self) {
         let weights = self.weights;
-        // SAFETY: weights are padded to 16 channels.
-        unsafe { self.taps(|tap| vld1_s8(weights.add(16 * tap).cast())) }
-    }
-
-    /// The kept taps.
-    ///
-    /// # Safety
-    /// As [`Eight::dense`].
-    #[inline(always)]
-    unsafe fn sparse(self, kept: &[u16]) {
-        let mut taps = [ZERO_ROW; 4 * GROUPS * WIDTH];
-        for (n, &tap) in kept.iter().enumerate() {
-            // SAFETY: weights are padded to 16 channels.
-            taps[usize::from(tap)] = unsafe { vld1_s8(self.weights.add(16 * n).cast()) };
-        }
         // SAFETY: the caller's promise.
-        unsafe { self.taps(|tap| taps[tap]) }
-    }
-
-    /// The row with these weights.
-    ///
-    /// # Safety
-    /// As [`Eight::dense`].
-    #[inline(always)]
-    unsafe fn taps(self, tap: impl Fn(usize) -> int8x8_t) {
+        let tap = |tap: usize| unsafe { vld1_s8(weights.add(16 * tap).cast()) };
         let row = self.row;
         let plain = is_plain(&row.epilogue, DType::I8, !row.residual.is_null()) && row.channels - self.channel >= 8;
         if plain && (row.kh, row.kw, row.dil_w) == (3, 3, 1) && row.stride_w <= 2 {
@@ -162,16 +173,16 @@ impl Eight<'_> {
             };
         }
         match (row.kh, row.kw, row.dil_w) {
-            (3, 3, 1) => self.run::<3>(tap),
-            (5, 5, 1) => self.run::<5>(tap),
-            _ => self.run::<0>(tap),
+            (3, 3, 1) => self.windows::<3>(tap),
+            (5, 5, 1) => self.windows::<5>(tap),
+            _ => self.windows::<0>(tap),
         }
     }
 
     /// The row of a 3x3 kernel with stride `S`. The columns of an output stay where they are, and their names take turns.
     ///
     /// # Safety
-    /// As [`Eight::dense`]; eight channels exist and the last step is a plain one.
+    /// As [`Eight::run`]; eight channels exist and the last step is a plain one.
     #[inline(always)]
     unsafe fn slide<const S: usize>(&self, weights: [Turned; 3], range: Range) {
         let row = self.row;
@@ -229,7 +240,7 @@ impl Eight<'_> {
 
     /// The row, as many outputs at a time as the room has columns for.
     #[inline(always)]
-    fn run<const K: usize>(mut self, tap: impl Fn(usize) -> int8x8_t) {
+    fn windows<const K: usize>(mut self, tap: impl Fn(usize) -> int8x8_t) {
         let row = self.row;
         let (kh, kw, dil) = kernel_size::<K>(row);
         let groups = kh.div_ceil(4);
