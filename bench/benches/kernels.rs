@@ -1,10 +1,10 @@
-//! Throughput of every convolution kernel of this machine's catalogues, by name: `cargo bench -p sparrow-bench -- i8_b16`.
+//! Throughput of every convolution kernel of this machine's catalogue, by name: `cargo bench -p sparrow-bench -- i8_b16`.
 //! Elements are multiply-adds, dropped ones included, so that dense and sparse kernels compare directly.
 
 #![allow(missing_docs)] // of what criterion's macros make
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sparrow_bench::{Kind, Layer, Packed, Precision, catalogues};
+use sparrow_bench::{Kind, Layer, Packed, Precision, catalogue};
 use sparrow_kernels::{CATALOGUE, DType, Kernel};
 
 /// Shapes that stand for the layers of a mobile network.
@@ -21,8 +21,8 @@ const LAYERS: &[Layer] = &[
 ];
 
 fn kernels(criterion: &mut Criterion) {
-    let (catalogues, features) = catalogues();
-    let kernels = catalogues.iter().chain([&CATALOGUE]).copied().flatten().copied().flatten();
+    let (catalogue, features) = catalogue();
+    let kernels = [catalogue, CATALOGUE].into_iter().flatten().copied().flatten();
     for kernel in kernels.filter(|kernel| features.contains(kernel.requires)) {
         let mut group = criterion.benchmark_group(kernel.name);
         for layer in LAYERS {

@@ -3,7 +3,7 @@
 //! `layers [f32|f16|i8] [percent of 1x1 weight units dropped] [block] [feature to mask]...`; the least time of many
 //! passes counts.
 
-use sparrow_bench::{Kind, Packed, Precision, catalogues, mobilenet_v1};
+use sparrow_bench::{Kind, Packed, Precision, catalogue, mobilenet_v1};
 use sparrow_kernels::{DType, Features, Kernels};
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ fn main() {
     let sparsity = argument(1, "0").parse::<f32>().expect("percent") / 100.0;
     let block = argument(2, "16").parse().expect("16, 8 or 4");
     let masked = arguments.iter().skip(3).map(|name| Features::by_name(name).expect("feature"));
-    let (catalogues, features) = catalogues();
-    let kernels = Kernels::new(catalogues, masked.fold(features, |features, masked| features.without(masked)));
+    let (catalogue, features) = catalogue();
+    let kernels = Kernels::new(&[catalogue], masked.fold(features, |features, masked| features.without(masked)));
 
     let layers = mobilenet_v1();
     let precision = |kind| Precision { dtype, sparsity: if kind == Kind::Pointwise { sparsity } else { 0.0 }, block };

@@ -282,12 +282,12 @@ fn weights(layout: Layout, shape: WeightShape, index: Option<&Buffer>, random: &
     packed
 }
 
-/// The catalogues of this machine's instruction set, and what its CPU can do.
-pub fn catalogues() -> (&'static [Catalogue], Features) {
+/// The catalogue of this machine's instruction set, and what its CPU can do.
+pub fn catalogue() -> (Catalogue, Features) {
     #[cfg(target_arch = "x86_64")]
-    return (&[sparrow_kernels_x86::CATALOGUE], sparrow_kernels_x86::detect());
+    return (sparrow_kernels_x86::CATALOGUE, sparrow_kernels_x86::detect());
     #[cfg(target_arch = "aarch64")]
-    return (&[sparrow_kernels_arm::CATALOGUE], sparrow_kernels_arm::detect());
+    return (sparrow_kernels_arm::CATALOGUE, sparrow_kernels_arm::detect());
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     return (&[], Features::NONE);
 }

@@ -17,7 +17,8 @@
 //!
 //! int8 multiplies two taps at a time: their pixels' bytes are interleaved and widened to words, and `pmaddwd` with equally
 //! interleaved weights adds the two products of a channel. Two taps are two rows of a column, so that sliding still
-//! works; a tap without a partner is paired with itself and weight zero.
+//! works; a tap without a partner is paired with itself and weight zero. Where the last step is a plain one and 16 channels
+//! exist, [`wide`] takes them at once and keeps the sums in registers to the end.
 
 use crate::finish::{Avx2, Avx512, Isa, Last, is_clamp};
 use crate::vector::{Two, V8, V16, Vector};
@@ -28,7 +29,7 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 use sparrow_kernels::conv::MAX_TAPS;
 use sparrow_kernels::depthwise::{Row, RowMicro, accepts, drive, units};
-use sparrow_kernels::{Kernel, Layout, Op};
+use sparrow_kernels::{Activation, DType, Kernel, Layout, Op};
 
 /// Outputs computed together.
 const N: usize = 4;
@@ -62,6 +63,8 @@ trait Depth {
     const TAPS: usize;
     /// Whether weights are prepared; else the packed ones are used.
     const PREPARES: bool;
+    /// Whether [`wide`] may take a block.
+    const WIDE: bool = false;
 
     /// Prepares a block's packed weights of the taps of one multiply.
     unsafe fn prepare(taps: [Option<*const u8>; 2], to: *mut u8);
@@ -144,7 +147,7 @@ float!(F16, u16, true, load_f16, store_f16);
 struct I8<V>(PhantomData<V>);
 
 macro_rules! integer {
-    ($piece:ty, $int:ty, $zero:ident, $load:ident, $store:ident, |$a:ident, $b:ident| $widen:expr, |$sums:ident, $x:ident, $w:ident| $madd:expr) => {
+    ($piece:ty, $wide:literal, $int:ty, $zero:ident, $load:ident, $store:ident, |$a:ident, $b:ident| $widen:expr, |$sums:ident, $x:ident, $w:ident| $madd:expr) => {
         impl Depth for I8<$piece> {
             type Piece = $piece;
             type X = $int;
@@ -154,6 +157,7 @@ macro_rules! integer {
             const BYTES: usize = 1;
             const TAPS: usize = 2;
             const PREPARES: bool = true;
+            const WIDE: bool = $wide;
 
             #[inline(always)]
             unsafe fn prepare(taps: [Option<*const u8>; 2], to: *mut u8) {
@@ -206,6 +210,7 @@ macro_rules! integer {
 
 integer!(
     V8,
+    true,
     __m256i,
     _mm256_setzero_si256,
     _mm256_loadu_si256,
@@ -215,6 +220,7 @@ integer!(
 );
 integer!(
     V16,
+    false,
     __m512i,
     _mm512_setzero_si512,
     _mm512_loadu_si512,
@@ -225,6 +231,183 @@ integer!(
     },
     |sums, x, w| _mm512_dpwssd_epi32(sums, x, w)
 );
+
+/// int8 with AVX2, 16 channels of four outputs at once, sliding, with a plain last step.
+///
+/// ```text
+/// pixels a, b   a0 .. a15 | b0 .. b15    widened to 16 bits, a vector each
+/// interleaved   a0 b0 .. a3 b3 | a8 b8 .. a11 b11     and     a4 b4 .. a7 b7 | a12 b12 .. a15 b15
+/// ```
+///
+/// So do the weights, biases and factors lie; packing two vectors of sums to 16 bits brings the channels into order again.
+/// Rows are taken in pairs, of which a and b are the same column; a last row without a partner is taken in pairs of
+/// neighbouring columns.
+mod wide {
+    use super::*;
+
+    /// Channels of a block as two vectors: 0 to 3 with 8 to 11, 4 to 7 with 12 to 15.
+    ///
+    /// # Safety
+    /// As [`Depth`]; `from` has 16 words of 32 bits.
+    #[inline(always)]
+    unsafe fn halves(from: *const u8) -> [__m256i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (a, b) = (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast()));
+            [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)]
+        }
+    }
+
+    /// 16 codes, widened.
+    ///
+    /// # Safety
+    /// As [`Depth`].
+    #[inline(always)]
+    unsafe fn widen(from: *const u8) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast())) }
+    }
+
+    /// Prepares a block: interleaved weights in the order of use, biases, factors.
+    ///
+    /// # Safety
+    /// As [`Depth`]; `packed` has all taps of the block.
+    #[inline(always)]
+    pub unsafe fn prepare<const KW: usize>(row: &Row, block: usize, packed: *const u8, to: *mut u8) {
+        let mut to = to;
+        // SAFETY: the caller's promise; vectors of channels are whole.
+        unsafe {
+            for ky in (0..row.kh).step_by(2) {
+                let paired = ky + 1 < row.kh;
+                for kx in (0..KW).step_by(if paired { 1 } else { 2 }) {
+                    let tap = ky * KW + kx;
+                    let a = widen(packed.add(tap * BLOCK));
+                    let b = match (paired, kx + 1 < KW) {
+                        (true, _) => widen(packed.add((tap + KW) * BLOCK)),
+                        (false, true) => widen(packed.add((tap + 1) * BLOCK)),
+                        (false, false) => _mm256_setzero_si256(),
+                    };
+                    _mm256_storeu_si256(to.cast(), _mm256_unpacklo_epi16(a, b));
+                    _mm256_storeu_si256(to.add(32).cast(), _mm256_unpackhi_epi16(a, b));
+                    to = to.add(WEIGHT_BYTES);
+                }
+            }
+            for vector in [row.bias, row.scale.cast()] {
+                let [low, high] = halves(vector.add(block * BLOCK * 4));
+                _mm256_storeu_si256(to.cast(), low);
+                _mm256_storeu_si256(to.add(32).cast(), high);
+                to = to.add(WEIGHT_BYTES);
+            }
+        }
+    }
+
+    /// `sums + x * w`, the products of each word's two halves added.
+    ///
+    /// # Safety
+    /// As [`Depth`]; `weights` is prepared.
+    #[inline(always)]
+    unsafe fn multiply_add(sums: &mut [__m256i; 2], x: [__m256i; 2], weights: *const u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let low = _mm256_madd_epi16(x[0], _mm256_loadu_si256(weights.cast()));
+            let high = _mm256_madd_epi16(x[1], _mm256_loadu_si256(weights.add(32).cast()));
+            *sums = [_mm256_add_epi32(sums[0], low), _mm256_add_epi32(sums[1], high)];
+        }
+    }
+
+    /// # Safety
+    /// As [`Depth`].
+    #[inline(always)]
+    unsafe fn interleave(a: __m256i, b: __m256i) -> [__m256i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { [_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)] }
+    }
+
+    /// The outputs whose columns are in the table, channels from `first` on.
+    ///
+    /// # Safety
+    /// As [`Depth`]; 16 channels exist, the weights are prepared by [`prepare`], and the last step is a plain one.
+    #[inline(always)]
+    pub unsafe fn outputs<const KW: usize, const S: usize>(
+        kh: usize,
+        weights: *const u8,
+        table: &Table,
+        first: usize,
+        last: &Last,
+    ) {
+        let columns = (N - 1) * S + KW;
+        let pixel = |ky: usize, column: usize| {
+            // SAFETY: the table holds all columns of all rows; channels from `first` on exist.
+            unsafe { table.get_unchecked(ky * columns + column).assume_init().add(first) }
+        };
+        let end = weights.wrapping_add((kh / 2 * KW + kh % 2 * KW.div_ceil(2)) * WEIGHT_BYTES);
+        let mut weights = weights;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bias = [_mm256_loadu_si256(end.cast()), _mm256_loadu_si256(end.add(32).cast())];
+            let mut sums = [bias; N];
+            for ky in (0..kh - kh % 2).step_by(2) {
+                for column in 0..columns {
+                    let x = interleave(widen(pixel(ky, column)), widen(pixel(ky + 1, column)));
+                    for n in 0..N {
+                        if column >= n * S && column < n * S + KW {
+                            multiply_add(&mut sums[n], x, weights.add((column - n * S) * WEIGHT_BYTES));
+                        }
+                    }
+                }
+                weights = weights.add(KW * WEIGHT_BYTES);
+            }
+            if kh % 2 == 1 {
+                let mut here = widen(pixel(kh - 1, 0));
+                for column in 0..columns {
+                    // The last column's neighbour meets weight zero.
+                    let next = if column + 1 < columns { widen(pixel(kh - 1, column + 1)) } else { here };
+                    let x = interleave(here, next);
+                    for n in 0..N {
+                        if column >= n * S && column < n * S + KW && (column - n * S) % 2 == 0 {
+                            multiply_add(&mut sums[n], x, weights.add((column - n * S) / 2 * WEIGHT_BYTES));
+                        }
+                    }
+                    here = next;
+                }
+            }
+            finish(sums, end.add(WEIGHT_BYTES), first, last);
+        }
+    }
+
+    /// Scales, clamps, rounds and stores the sums.
+    ///
+    /// # Safety
+    /// As [`outputs`]; `scale` holds prepared factors.
+    #[inline(always)]
+    unsafe fn finish(sums: [[__m256i; 2]; N], scale: *const u8, first: usize, last: &Last) {
+        let e = last.epilogue;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let scale = [_mm256_loadu_ps(scale.cast()), _mm256_loadu_ps(scale.add(32).cast())];
+            let (lo, hi) = (_mm256_set1_ps(e.lo), _mm256_set1_ps(e.hi));
+            let zero = _mm256_set1_epi16(e.y_zero as i16);
+            let mut words = [zero; N];
+            for n in 0..N {
+                let mut rounded = [zero; 2];
+                for half in 0..2 {
+                    let v = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[n][half]), scale[half]);
+                    rounded[half] = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v, lo), hi));
+                }
+                words[n] = _mm256_adds_epi16(_mm256_packs_epi32(rounded[0], rounded[1]), zero);
+            }
+            for n in (0..N).step_by(2) {
+                let codes = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi16(words[n], words[n + 1]));
+                if n < last.rows {
+                    _mm_storeu_si128((*last.y.add(n)).add(first).cast(), _mm256_castsi256_si128(codes));
+                }
+                if n + 1 < last.rows {
+                    _mm_storeu_si128((*last.y.add(n + 1)).add(first).cast(), _mm256_extracti128_si256::<1>(codes));
+                }
+            }
+        }
+    }
+}
 
 /// Where four outputs read their input: by (kernel row, column) when sliding, else by (tap, output).
 type Table = [MaybeUninit<*const u8>; MAX_TAPS * N];
@@ -243,7 +426,7 @@ struct Pass<'a, I, D, const PIECES: usize, const SPARSE: bool, const KW: usize, 
 #[inline(always)]
 unsafe fn row<I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool>(row: &Row) {
     // Multiplies of a block: those of all taps in pairs of a list, or of rows.
-    let most = (row.kh.div_ceil(D::TAPS) * row.kw).max((row.kh * row.kw).div_ceil(D::TAPS));
+    let most = (row.kh.div_ceil(D::TAPS) * row.kw).max((row.kh * row.kw).div_ceil(D::TAPS)) + 2 * usize::from(D::WIDE);
     let step = if D::PREPARES { (PREPARED / WEIGHT_BYTES / most).clamp(1, MAX_BLOCKS) } else { MAX_BLOCKS };
     let blocks = row.channels.div_ceil(BLOCK);
     let mut packed = (row.weights, row.positions);
@@ -296,6 +479,18 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
         }
     }
 
+    /// Whether [`wide`] takes this block.
+    #[inline(always)]
+    fn wide(&self, block: usize) -> bool {
+        let row = self.row;
+        D::WIDE
+            && KW > 0
+            && (block + 1) * BLOCK <= row.channels
+            && row.residual.is_null()
+            && row.epilogue.output == DType::I8 as u32
+            && row.epilogue.activation == Activation::Clamp as u32
+    }
+
     /// Notes where each block's weights are, prepared if need be.
     ///
     /// # Safety
@@ -317,7 +512,9 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
                 let to = to.wrapping_add(n * most * WEIGHT_BYTES);
                 let at =
                     |tap: usize| if tap < count { Some(packed.wrapping_add(tap * BLOCK * D::BYTES)) } else { None };
-                if D::PREPARES && KW > 0 {
+                if self.wide(block) {
+                    wide::prepare::<KW>(row, block, packed, to);
+                } else if D::PREPARES && KW > 0 {
                     for n in 0..row.kh.div_ceil(D::TAPS) * KW {
                         let tap = n / KW * D::TAPS * KW + n % KW;
                         D::prepare([at(tap), at(tap + KW)], to.add(n * WEIGHT_BYTES));
@@ -391,6 +588,11 @@ impl<'a, I: Isa, D: Depth, const PIECES: usize, const SPARSE: bool, const KW: us
             epilogue: &row.epilogue,
         };
         for (n, block) in blocks.enumerate() {
+            if self.wide(block) {
+                // SAFETY: the block is whole, the last step plain, and the weights are prepared so.
+                unsafe { wide::outputs::<KW, S>(row.kh, self.blocks[n].0, table, block * BLOCK, &last) };
+                continue;
+            }
             let channels = block * BLOCK..row.channels.min((block + 1) * BLOCK);
             let mut first = channels.start;
             while first < channels.end {
