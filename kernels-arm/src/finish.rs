@@ -79,6 +79,13 @@ impl Range {
         }
     }
 
+    /// What sums begin with beside the bias.
+    #[inline(always)]
+    fn offset(self) -> int32x4_t {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe { vdupq_n_s32(if self.is_raised() { MAGIC.to_bits() as i32 } else { 0 }) }
+    }
+
     /// Whether sums begin at the bits of [`MAGIC`].
     #[inline(always)]
     fn is_raised(self) -> bool {
@@ -89,14 +96,14 @@ impl Range {
     #[inline(always)]
     pub fn begin(self, bias: int32x4_t) -> int32x4_t {
         // SAFETY: NEON is part of every 64-bit Arm.
-        unsafe { if self.is_raised() { vaddq_s32(bias, vdupq_n_s32(MAGIC.to_bits() as i32)) } else { bias } }
+        unsafe { vaddq_s32(bias, self.offset()) }
     }
 
     /// A sum without what it began with beside the bias.
     #[inline(always)]
     pub fn plain(self, sum: int32x4_t) -> int32x4_t {
         // SAFETY: NEON is part of every 64-bit Arm.
-        unsafe { if self.is_raised() { vsubq_s32(sum, vdupq_n_s32(MAGIC.to_bits() as i32)) } else { sum } }
+        unsafe { vsubq_s32(sum, self.offset()) }
     }
 }
 

@@ -108,6 +108,47 @@ shim! {
     narrow: "simd" "fcvtn {out:v}.4h, {a:v}.4s" (a: float32x4_t) -> H4
 }
 
+/// Four bytes `even` from a place and four bytes `odd` from it, in the low half. The compiler would load the second word into
+/// its lane, which waits for the first, and would hold the words of several calls at a time.
+///
+/// # Safety
+/// They are readable.
+#[inline(always)]
+pub unsafe fn load_words(from: *const u8, even: usize, odd: usize) -> int64x2_t {
+    let words: int64x2_t;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "ldr {a:s}, [{from}, {even}]",
+            "ldr {b:s}, [{from}, {odd}]",
+            "zip1 {a:v}.2s, {a:v}.2s, {b:v}.2s",
+            a = out(vreg) words, b = out(vreg) _, from = in(reg) from, even = in(reg) even, odd = in(reg) odd,
+            options(readonly, nostack, preserves_flags)
+        );
+    }
+    words
+}
+
+/// No load moves across this place. Without it the compiler begins the next turn of a loop with the loads that this one makes
+/// ahead, and an in-order core waits for them.
+#[inline(always)]
+pub fn in_order() {
+    // SAFETY: no instruction.
+    unsafe { asm!("", options(nostack, preserves_flags)) };
+}
+
+/// The same place, of which the compiler does not know that it is: what is read there is loaded once more rather than copied
+/// from a register, which would take a pipe of the products.
+#[inline(always)]
+pub fn again<T>(place: &T) -> &T {
+    let mut place: *const T = place;
+    // SAFETY: no instruction; the reference stays what it is.
+    unsafe {
+        asm!("/* {0} */", inout(reg) place, options(readonly, nostack, preserves_flags));
+        &*place
+    }
+}
+
 /// Two vectors rounded to half precision.
 ///
 /// # Safety

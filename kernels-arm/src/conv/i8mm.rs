@@ -1,7 +1,7 @@
 //! int8 convolution with SMMLA: 2 x 8 by 8 x 2 products an instruction, twice SDOT's.
 //!
-//! The panel holds 4 channels of 4 positions a vector; zipping the words of two neighbouring units makes its operand, and
-//! so does zipping the 8-byte halves of two pixels:
+//! Weights are packed for SDOT, 4 channels of 4 positions a vector. Zipping the words of two neighbouring units makes
+//! SMMLA's operand, and joining 8 bytes of two pixels makes the other:
 //!
 //! ```text
 //! unit u      c0:k0..3  c1:k0..3  c2:k0..3  c3:k0..3      zip1 -> c0:k0..7  c1:k0..7
@@ -10,22 +10,46 @@
 //! sums        p:c0  p:c1  q:c0  q:c1
 //! ```
 //!
-//! 6 pixels by 16 channels take 24 registers of sums; the zips cost 12 of 36 vector instructions, so a step could be 1.4
-//! times as fast as SDOT's, not twice. The compiler spills sums, though, and by the cost model it takes 2.5 times as long.
+//! Zips take the same pipes as products, so a tile is many pixels: its weights are zipped once, into a buffer on the stack
+//! that stays in L1, and then used by four pixels at a time, whose 16 vectors of sums leave registers for the operands.
+//! 8 products of each of 4 pixels by 16 channels take 16 SMMLA and 2 zips, where SDOT takes 32. Kept units of a sparse
+//! block are paired the same way; their inputs are joined in general registers. Sums stay in SMMLA's order until they are
+//! bytes. A lone pixel has nothing to pair with, and goes to SDOT.
 
-use super::number::{bias_i8, finish_i8, hint_i8};
-use crate::simd::smmla;
+use super::number::{I8Dot, bias_i8, hint_i8, slow_i8};
+use super::{single, sparse_single};
+use crate::finish::{Range, Requant, is_plain};
+use crate::simd::{load_words, smmla};
 use core::arch::aarch64::*;
-use sparrow_kernels::conv::{Micro, Tile};
+use core::mem::MaybeUninit;
+use sparrow_kernels::conv::{Micro, Tile, weight_shape};
+use sparrow_kernels::{Call, DType};
 
-/// Pairs of pixels of a tile.
-const PAIRS: usize = 3;
+/// Pixels of a tile, or a few less: divides pictures of 14, 28, 56, .. pixels a side, or nearly.
+const MOST: usize = 56;
+/// Pairs of units there is room for: 36 KiB.
+const ROOM: usize = 256;
 
-/// The dense tile.
-pub struct Dense;
+/// The weights of a pair of units, zipped, and where a sparse block's pair lies in a run.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Pair {
+    weights: [int32x4_t; 8],
+    /// Bytes from the start of the run to each unit.
+    at: [usize; 2],
+}
 
-impl Micro for Dense {
-    const ROWS: usize = 2 * PAIRS;
+/// Whether the zipped weights of sixteen channels fit the room.
+pub fn fits(call: &Call) -> bool {
+    let shape = weight_shape(call.op, call.params());
+    shape.taps * shape.kc.div_ceil(8) <= ROOM
+}
+
+/// The tile of one panel or block, dense or sparse, the sums of `PAIRS` pairs of pixels at a time in registers.
+pub struct Matrix<const PAIRS: usize, const SPARSE: bool>;
+
+impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
+    const ROWS: usize = MOST / (2 * PAIRS) * (2 * PAIRS);
     const PANELS: usize = 1;
 
     unsafe fn prepare(tile: &Tile) -> u32 {
@@ -33,112 +57,242 @@ impl Micro for Dense {
         unsafe { hint_i8(tile) }
     }
 
+    #[inline(never)]
     unsafe fn tile(tile: &Tile) {
-        // SAFETY: the caller's promise. With up to two pixels the others are copies of the second.
-        unsafe { if tile.rows <= 2 { dense::<1>(tile) } else { dense::<PAIRS>(tile) } }
+        // SAFETY: the caller's promise; `fits` has accepted the call, so that the weights fit the room.
+        unsafe {
+            match (tile.rows, SPARSE) {
+                (1, false) => return single::<I8Dot, 4, 4>(tile, Self::ROWS),
+                (1, true) => return sparse_single::<I8Dot, 4>(tile, Self::ROWS),
+                _ => {}
+            }
+            let mut room = [const { MaybeUninit::<Pair>::uninit() }; ROOM];
+            let pairs = room.as_mut_ptr().cast::<Pair>();
+            zip_weights::<SPARSE>(tile, pairs);
+            let last = Last::new(tile);
+            for first in (0..tile.rows).step_by(2 * PAIRS) {
+                last.finish(first, sums::<PAIRS, SPARSE>(tile, pairs, first, &last.begin));
+            }
+        }
     }
 }
 
-/// Sums of `P` pairs of pixels by 8 pairs of channels.
-type Sums<const P: usize> = [[int32x4_t; 8]; P];
+/// Sums of pairs of pixels by eight pairs of channels.
+type Sums<const PAIRS: usize> = [[int32x4_t; 8]; PAIRS];
 
+/// Units of a tap.
+///
 /// # Safety
-/// As [`Micro::tile`].
-#[inline(never)]
-unsafe fn dense<const P: usize>(tile: &Tile) {
-    // SAFETY: bias, weights and runs are as the tile says: a tap has `units` units.
+/// The tap exists.
+#[inline(always)]
+unsafe fn units<const SPARSE: bool>(tile: &Tile, tap: usize) -> usize {
+    // SAFETY: a sparse tile has a count a tap.
+    if SPARSE { usize::from(unsafe { *tile.counts.add(tap) }) } else { tile.kc.div_ceil(4) }
+}
+
+/// Zips the weights of every pair of units; one without a neighbour has zeros for a second.
+///
+/// # Safety
+/// The tile's weights and positions are valid and there is room for the pairs.
+unsafe fn zip_weights<const SPARSE: bool>(tile: &Tile, mut to: *mut Pair) {
+    let (mut from, mut positions) = (tile.weights.cast::<i32>(), tile.positions);
+    // SAFETY: a unit has 64 bytes of weights and, sparse, a position.
     unsafe {
-        let bias = bias_i8::<4>(tile).map(|sum| vreinterpretq_s64_s32(sum));
-        let bias: [int32x4_t; 8] = core::array::from_fn(|c| {
-            vreinterpretq_s32_s64(if c % 2 == 0 {
-                vzip1q_s64(bias[c / 2], bias[c / 2])
-            } else {
-                vzip2q_s64(bias[c / 2], bias[c / 2])
-            })
-        });
-        let mut sums: Sums<P> = [bias; P];
-        let units = tile.kc.div_ceil(4);
-        let mut weights = tile.weights;
         for tap in 0..tile.taps {
-            let runs = tile.runs.add(tap * Dense::ROWS);
-            let mut x: [[*const u8; 2]; P] = core::array::from_fn(|p| [*runs.add(2 * p), *runs.add(2 * p + 1)]);
+            let mut left = units::<SPARSE>(tile, tap);
+            while left > 0 {
+                let count = left.min(2);
+                for v in 0..4 {
+                    let even = vld1q_s32(from.add(4 * v));
+                    let odd = if count == 2 { vld1q_s32(from.add(16 + 4 * v)) } else { vdupq_n_s32(0) };
+                    (*to).weights[2 * v] = vzip1q_s32(even, odd);
+                    (*to).weights[2 * v + 1] = vzip2q_s32(even, odd);
+                }
+                if SPARSE {
+                    (*to).at = [0, count - 1].map(|i| 4 * usize::from(*positions.add(i)));
+                    positions = positions.add(count);
+                }
+                (from, to, left) = (from.add(16 * count), to.add(1), left - count);
+            }
+        }
+    }
+}
+
+/// The sums of pixels `first..first + 2 * PAIRS`.
+///
+/// # Safety
+/// As [`Micro::tile`]; `pairs` are of its weights.
+#[inline(always)]
+unsafe fn sums<const PAIRS: usize, const SPARSE: bool>(
+    tile: &Tile,
+    mut pairs: *const Pair,
+    first: usize,
+    begin: &[int32x4_t; 8],
+) -> Sums<PAIRS> {
+    let mut sums = [*begin; PAIRS];
+    // SAFETY: runs are as the tile says: a tap has `units` units.
+    unsafe {
+        for tap in 0..tile.taps {
+            let runs = tile.runs.add(tap * Matrix::<PAIRS, SPARSE>::ROWS + first).cast::<[*const u8; 2]>();
+            let mut x: [_; PAIRS] = core::array::from_fn(|p| *runs.add(p));
+            let units = units::<SPARSE>(tile, tap);
+            if SPARSE {
+                for _ in 0..units.div_ceil(2) {
+                    let [even, odd] = (*pairs).at;
+                    step(&mut sums, pairs, &x.map(|pixels| gather(pixels, even, odd)));
+                    pairs = pairs.add(1);
+                }
+                continue;
+            }
             for _ in 0..units / 4 {
-                let inputs = x.map(|pair| pair.map(|x| vreinterpretq_s64_s8(vld1q_s8(x.cast()))));
-                step(&mut sums, weights, &inputs.map(|[p, q]| vreinterpretq_s8_s64(vzip1q_s64(p, q))));
-                step(&mut sums, weights.add(128), &inputs.map(|[p, q]| vreinterpretq_s8_s64(vzip2q_s64(p, q))));
-                x = x.map(|pair| pair.map(|x| x.add(16)));
-                weights = weights.add(256);
+                let inputs = x.map(|[p, q]| [vld1q_s64(p.cast()), vld1q_s64(q.cast())]);
+                step(&mut sums, pairs, &inputs.map(|[p, q]| vzip1q_s64(p, q)));
+                step(&mut sums, pairs.add(1), &inputs.map(|[p, q]| vzip2q_s64(p, q)));
+                x = x.map(|[p, q]| [p.add(16), q.add(16)]);
+                pairs = pairs.add(2);
             }
             if units % 4 >= 2 {
-                step(&mut sums, weights, &x.map(|[p, q]| vcombine_s8(vld1_s8(p.cast()), vld1_s8(q.cast()))));
-                x = x.map(|pair| pair.map(|x| x.add(8)));
-                weights = weights.add(128);
+                step(&mut sums, pairs, &x.map(|[p, q]| vcombine_s64(vld1_s64(p.cast()), vld1_s64(q.cast()))));
+                x = x.map(|[p, q]| [p.add(8), q.add(8)]);
+                pairs = pairs.add(1);
             }
             if units % 2 == 1 {
-                last(&mut sums, weights, &x.map(|pair| half(pair)));
-                weights = weights.add(64);
+                step(&mut sums, pairs, &x.map(|[p, q]| vcombine_s64(vcreate_s64(word(p)), vcreate_s64(word(q)))));
+                pairs = pairs.add(1);
             }
         }
-        for (p, pair) in sums.into_iter().enumerate() {
-            let wide = pair.map(|sum| vreinterpretq_s64_s32(sum));
-            let low = core::array::from_fn(|v| vreinterpretq_s32_s64(vzip1q_s64(wide[2 * v], wide[2 * v + 1])));
-            let high = core::array::from_fn(|v| vreinterpretq_s32_s64(vzip2q_s64(wide[2 * v], wide[2 * v + 1])));
-            finish_i8::<2, 4>(tile, 2 * p, [low, high]);
-        }
     }
+    sums
 }
 
-/// Two units: 8 positions.
+/// Four bytes.
 ///
 /// # Safety
-/// 128 bytes of weights are readable; the CPU has i8mm.
+/// They are readable.
 #[inline(always)]
-unsafe fn step<const P: usize>(sums: &mut Sums<P>, weights: *const u8, inputs: &[int8x16_t; P]) {
-    for v in 0..4 {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let [even, odd] = [weights.add(16 * v), weights.add(64 + 16 * v)].map(|w| vld1q_s32(w.cast()));
-            multiply(sums, v, [vzip1q_s32(even, odd), vzip2q_s32(even, odd)], inputs);
-        }
-    }
-}
-
-/// The last unit of an odd number.
-///
-/// # Safety
-/// 64 bytes of weights are readable; the CPU has i8mm.
-#[inline(always)]
-unsafe fn last<const P: usize>(sums: &mut Sums<P>, weights: *const u8, inputs: &[int8x16_t; P]) {
-    for v in 0..4 {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (w, zero) = (vld1q_s32(weights.add(16 * v).cast()), vdupq_n_s32(0));
-            multiply(sums, v, [vzip1q_s32(w, zero), vzip2q_s32(w, zero)], inputs);
-        }
-    }
-}
-
-/// # Safety
-/// The CPU has i8mm.
-#[inline(always)]
-unsafe fn multiply<const P: usize>(sums: &mut Sums<P>, v: usize, w: [int32x4_t; 2], inputs: &[int8x16_t; P]) {
-    for p in 0..P {
-        for (half, w) in w.into_iter().enumerate() {
-            // SAFETY: the caller's promise. Rows of the first operand are pixels, of the second channels.
-            sums[p][2 * v + half] = unsafe { smmla(sums[p][2 * v + half], inputs[p], vreinterpretq_s8_s32(w)) };
-        }
-    }
-}
-
-/// Four positions of two pixels, zeros behind each.
-///
-/// # Safety
-/// Four bytes of each are readable.
-#[inline(always)]
-unsafe fn half([p, q]: [*const u8; 2]) -> int8x16_t {
+unsafe fn word(x: *const u8) -> u64 {
     // SAFETY: the caller's promise.
-    unsafe {
-        let [p, q] = [p, q].map(|x| u64::from(x.cast::<u32>().read_unaligned()));
-        vreinterpretq_s8_u64(vcombine_u64(vcreate_u64(p), vcreate_u64(q)))
+    u64::from(unsafe { x.cast::<u32>().read_unaligned() })
+}
+
+/// Two units of two pixels: of one pixel joined in vector registers, of the other in general ones, so that
+/// neither has too much to do.
+///
+/// # Safety
+/// The units are readable.
+#[inline(always)]
+unsafe fn gather([p, q]: [*const u8; 2], even: usize, odd: usize) -> int64x2_t {
+    // SAFETY: the caller's promise.
+    unsafe { vsetq_lane_s64::<1>((word(q.add(even)) | word(q.add(odd)) << 32) as i64, load_words(p, even, odd)) }
+}
+
+/// Eight positions.
+///
+/// # Safety
+/// The pair is there; the CPU has i8mm.
+#[inline(always)]
+unsafe fn step<const PAIRS: usize>(sums: &mut Sums<PAIRS>, pair: *const Pair, inputs: &[int64x2_t; PAIRS]) {
+    for v in 0..8 {
+        // SAFETY: the caller's promise. Rows of the first operand are pixels, of the second channels.
+        unsafe {
+            let w = vreinterpretq_s8_s32((*pair).weights[v]);
+            for (sums, input) in sums.iter_mut().zip(inputs) {
+                sums[v] = smmla(sums[v], vreinterpretq_s8_s64(*input), w);
+            }
+        }
     }
+}
+
+/// The last step of a tile, with the per-channel vectors in the order of the sums.
+struct Last<'a> {
+    tile: &'a Tile,
+    /// What the sums begin with.
+    begin: [int32x4_t; 8],
+    range: Range,
+    /// The factors, if the sums are finished in registers.
+    factors: Option<[float32x4_t; 8]>,
+}
+
+impl<'a> Last<'a> {
+    /// # Safety
+    /// As [`Micro::tile`].
+    #[inline(always)]
+    unsafe fn new(tile: &'a Tile) -> Self {
+        let plain = is_plain(&tile.epilogue, DType::I8, !tile.residual.is_null()) && tile.channels >= 16;
+        // SAFETY: bias and, for an i8 output, scale are readable up to a multiple of 16 channels.
+        unsafe {
+            let scale = tile.scale.cast::<i32>();
+            Self {
+                tile,
+                begin: twice(bias_i8::<4>(tile)),
+                range: Range::from_hint(tile.hint),
+                factors: plain.then(|| {
+                    twice(core::array::from_fn(|v| vld1q_s32(scale.add(4 * v)))).map(|f| vreinterpretq_f32_s32(f))
+                }),
+            }
+        }
+    }
+
+    /// Stores pixels `first..first + 2 * PAIRS`.
+    ///
+    /// # Safety
+    /// The pixels exist, or repeat the last one.
+    #[inline(always)]
+    unsafe fn finish<const PAIRS: usize>(&self, first: usize, sums: Sums<PAIRS>) {
+        // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
+        unsafe {
+            match (&self.factors, self.range) {
+                (Some(factors), Range::Whole) => self.store(first, sums, factors, Range::Whole),
+                (Some(factors), Range::Tiny) => self.store(first, sums, factors, Range::Tiny),
+                (Some(factors), Range::Short) => self.store(first, sums, factors, Range::Short),
+                (Some(factors), Range::Any) => self.store(first, sums, factors, Range::Any),
+                (None, range) => {
+                    for (p, pair) in sums.into_iter().enumerate() {
+                        let wide = pair.map(|sum| vreinterpretq_s64_s32(range.plain(sum)));
+                        let rows: [[_; 4]; 2] = [
+                            core::array::from_fn(|v| vzip1q_s64(wide[2 * v], wide[2 * v + 1])),
+                            core::array::from_fn(|v| vzip2q_s64(wide[2 * v], wide[2 * v + 1])),
+                        ];
+                        slow_i8(self.tile, first + 2 * p..first + 2 * p + 2, rows.as_ptr().cast(), 16);
+                    }
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Last::finish`]; there are sixteen channels.
+    #[inline(always)]
+    unsafe fn store<const PAIRS: usize>(
+        &self,
+        first: usize,
+        sums: Sums<PAIRS>,
+        factors: &[float32x4_t; 8],
+        range: Range,
+    ) {
+        let requant = Requant::new(&self.tile.epilogue, range);
+        for (p, sums) in sums.into_iter().enumerate() {
+            // SAFETY: y has `ROWS` pixels, of sixteen channels.
+            unsafe {
+                // Eight channels of both pixels each, two of one and two of the other in turns.
+                let [a, b, c, d, e, f, g, h] = sums;
+                let [fa, fb, fc, fd, fe, ff, fg, fh] = *factors;
+                let low = vreinterpretq_s16_s8(requant.codes16([a, b, c, d], [fa, fb, fc, fd]));
+                let high = vreinterpretq_s16_s8(requant.codes16([e, f, g, h], [fe, ff, fg, fh]));
+                let y = self.tile.y.add(first + 2 * p);
+                vst1q_s8((*y).cast(), vreinterpretq_s8_s16(vuzp1q_s16(low, high)));
+                vst1q_s8((*y.add(1)).cast(), vreinterpretq_s8_s16(vuzp2q_s16(low, high)));
+            }
+        }
+    }
+}
+
+/// Per-channel words in the order of the sums: each pair twice.
+#[inline(always)]
+fn twice(words: [int32x4_t; 4]) -> [int32x4_t; 8] {
+    // SAFETY: NEON is part of every 64-bit Arm.
+    core::array::from_fn(|c| unsafe {
+        let pairs = vreinterpretq_s64_s32(words[c / 2]);
+        vreinterpretq_s32_s64(if c % 2 == 0 { vzip1q_s64(pairs, pairs) } else { vzip2q_s64(pairs, pairs) })
+    })
 }

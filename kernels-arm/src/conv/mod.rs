@@ -22,6 +22,7 @@ mod number;
 #[cfg(sparrow_sve)]
 mod sve;
 
+use crate::simd::in_order;
 use number::{F16, F16x4, F32, I8Dot, Number};
 use sparrow_kernels::conv::{Micro, Tile, accepts, drive, units};
 use sparrow_kernels::{Features, Kernel, Layout, Op};
@@ -62,7 +63,7 @@ impl<N: Number, const R: usize, const W: usize, const V: usize> Micro for Dense<
 unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(tile: &Tile, rows: usize) {
     // SAFETY: bias, weights and runs are as the tile says: a tap has `units` units, padded by `check`'s promise.
     unsafe {
-        let mut sums: Sums<N, R, W> = [N::bias::<W>(tile); R];
+        let mut sums: Sums<N, R, W> = N::begin(tile);
         let units = tile.kc.div_ceil(N::UNIT / N::SIZE);
         let mut weights = tile.weights;
         for tap in 0..tile.taps {
@@ -163,6 +164,9 @@ pub unsafe fn step<
                 }
             }
             feed.weights[v] = N::load_weights(next.add(v / V * ahead.panel_stride + v % V * N::VECTOR));
+            if LAST {
+                in_order();
+            }
         }
     }
 }
@@ -195,7 +199,7 @@ unsafe fn single<N: Number, const W: usize, const V: usize>(tile: &Tile, rows: u
     // SAFETY: bias, weights and runs are as the tile says.
     unsafe {
         let mut sets: [Sums<N, 1, W>; SETS] = [[[N::zero(); W]]; SETS];
-        sets[0] = [N::bias::<W>(tile)];
+        sets[0] = N::begin(tile);
         let units = tile.kc.div_ceil(N::UNIT / N::SIZE);
         let mut weights = tile.weights;
         for tap in 0..tile.taps {
@@ -251,7 +255,7 @@ unsafe fn sparse_single<N: Number, const W: usize>(tile: &Tile, rows: usize) {
 unsafe fn sparse<N: Number, const R: usize, const W: usize>(tile: &Tile, rows: usize) {
     // SAFETY: bias, weights, index and runs are as the tile says.
     unsafe {
-        let mut sums: Sums<N, R, W> = [N::bias::<W>(tile); R];
+        let mut sums: Sums<N, R, W> = N::begin(tile);
         let (mut weights, mut positions) = (tile.weights, tile.positions);
         for tap in 0..tile.taps {
             let runs = tile.runs.add(tap * rows);
@@ -292,7 +296,7 @@ macro_rules! kernel {
 const NEON: Features = Features::NEON;
 const FP16: Features = NEON.union(Features::FP16);
 const DOT: Features = NEON.union(Features::DOTPROD);
-const I8MM: Features = NEON.union(Features::I8MM);
+const I8MM: Features = DOT.union(Features::I8MM);
 
 /// The SVE convolutions: before all others, since `detect` names SVE only where its vectors are longer than NEON's.
 #[cfg(sparrow_sve)]
@@ -310,9 +314,11 @@ pub const SVE: &[Kernel] = &[];
 pub const CATALOGUE: &[Kernel] = &[
     kernel!("conv_f32_b16_neon", NEON, DenseF32, Dense<F32, 5, 4, 4>),
     kernel!("conv_f16_b16_neon_fp16", FP16, DenseF16, Dense<F16, 5, 4, 2>),
+    Kernel {
+        accepts: |call| accepts(call, i8mm::Matrix::<2, false>::ROWS, Layout::DenseI8) && i8mm::fits(call),
+        ..kernel!("conv_i8_b16_neon_i8mm", I8MM, DenseI8, i8mm::Matrix<2, false>)
+    },
     kernel!("conv_i8_b16_neon_dotprod", DOT, DenseI8, Dense<I8Dot, 5, 4, 4>),
-    // After SDOT's, so that only a CPU whose SDOT is masked off takes it: the compiler keeps sums in memory.
-    kernel!("conv_i8_b16_neon_i8mm", I8MM, DenseI8, i8mm::Dense),
     kernel!("conv_i8_b16_neon", NEON, DenseI8, i8::Widening<4, false>),
     kernel!("spconv_f32_b16_neon", NEON, SparseF32B16, Sparse<F32, 5, 4>),
     kernel!("spconv_f32_b8_neon", NEON, SparseF32B8, Sparse<F32, 10, 2>),
@@ -320,6 +326,10 @@ pub const CATALOGUE: &[Kernel] = &[
     kernel!("spconv_f16_b16_neon_fp16", FP16, SparseF16B16, Sparse<F16, 10, 2>),
     kernel!("spconv_f16_b8_neon_fp16", FP16, SparseF16B8, Sparse<F16, 12, 1>),
     kernel!("spconv_f16_b4_neon_fp16", FP16, SparseF16B4, Sparse<F16x4, 12, 1>),
+    Kernel {
+        accepts: |call| accepts(call, i8mm::Matrix::<3, true>::ROWS, Layout::SparseI8B16) && i8mm::fits(call),
+        ..kernel!("spconv_i8_b16_neon_i8mm", I8MM, SparseI8B16, i8mm::Matrix<3, true>)
+    },
     kernel!("spconv_i8_b16_neon_dotprod", DOT, SparseI8B16, Sparse<I8Dot, 5, 4>),
     kernel!("spconv_i8_b8_neon_dotprod", DOT, SparseI8B8, Sparse<I8Dot, 10, 2>),
     kernel!("spconv_i8_b4_neon_dotprod", DOT, SparseI8B4, Sparse<I8Dot, 12, 1>),

@@ -4,6 +4,7 @@ use super::{Ahead, Feed, SETS, Sums, load, step, turn};
 use crate::finish::{Range, Requant, Slow, is_plain};
 use crate::simd::*;
 use core::arch::aarch64::*;
+use core::mem::MaybeUninit;
 use sparrow_kernels::DType;
 use sparrow_kernels::conv::Tile;
 
@@ -33,8 +34,8 @@ pub trait Number {
     unsafe fn prepare(_tile: &Tile) -> u32 {
         0
     }
-    /// Sums that hold nothing but the bias of the first `W` vectors.
-    unsafe fn bias<const W: usize>(tile: &Tile) -> [Self::Sum; W];
+    /// Sums of `R` pixels that hold nothing but the bias of the first `W` vectors.
+    unsafe fn begin<const R: usize, const W: usize>(tile: &Tile) -> [[Self::Sum; W]; R];
     /// Sums that hold nothing.
     unsafe fn zero() -> Self::Sum;
     /// `a + b`.
@@ -119,9 +120,13 @@ impl Number for F32 {
     const CHANNELS: usize = 4;
 
     #[inline(always)]
-    unsafe fn bias<const W: usize>(tile: &Tile) -> [float32x4_t; W] {
+    unsafe fn begin<const R: usize, const W: usize>(tile: &Tile) -> [[float32x4_t; W]; R] {
         // SAFETY: readable up to a multiple of 16 channels.
-        core::array::from_fn(|v| unsafe { vld1q_f32(tile.bias.cast::<f32>().add(4 * v)) })
+        let load = |bias: &[[f32; 4]; W]| core::array::from_fn(|v| unsafe { vld1q_f32(bias[v].as_ptr()) });
+        // SAFETY: as above. Half are copies and half loads, which take different pipes.
+        let bias = unsafe { &*tile.bias.cast() };
+        let first = load(bias);
+        core::array::from_fn(|r| if r % 2 == 0 { first } else { load(again(bias)) })
     }
     #[inline(always)]
     unsafe fn zero() -> float32x4_t {
@@ -228,10 +233,11 @@ impl Number for F16 {
     const CHANNELS: usize = 8;
 
     #[inline(always)]
-    unsafe fn bias<const W: usize>(tile: &Tile) -> [H8; W] {
+    unsafe fn begin<const R: usize, const W: usize>(tile: &Tile) -> [[H8; W]; R] {
         let bias = tile.bias.cast::<f32>();
         // SAFETY: readable up to a multiple of 16 channels.
-        core::array::from_fn(|v| unsafe { narrow_pair(vld1q_f32(bias.add(8 * v)), vld1q_f32(bias.add(8 * v + 4))) })
+        [core::array::from_fn(|v| unsafe { narrow_pair(vld1q_f32(bias.add(8 * v)), vld1q_f32(bias.add(8 * v + 4))) });
+            R]
     }
     #[inline(always)]
     unsafe fn zero() -> H8 {
@@ -296,9 +302,9 @@ impl Number for F16x4 {
     const CHANNELS: usize = 4;
 
     #[inline(always)]
-    unsafe fn bias<const W: usize>(tile: &Tile) -> [H4; W] {
+    unsafe fn begin<const R: usize, const W: usize>(tile: &Tile) -> [[H4; W]; R] {
         // SAFETY: readable up to a multiple of 16 channels.
-        core::array::from_fn(|v| unsafe { narrow(vld1q_f32(tile.bias.cast::<f32>().add(4 * v))) })
+        [core::array::from_fn(|v| unsafe { narrow(vld1q_f32(tile.bias.cast::<f32>().add(4 * v))) }); R]
     }
     #[inline(always)]
     unsafe fn zero() -> H4 {
@@ -358,9 +364,9 @@ impl Number for I8Dot {
         unsafe { hint_i8(tile) }
     }
     #[inline(always)]
-    unsafe fn bias<const W: usize>(tile: &Tile) -> [int32x4_t; W] {
+    unsafe fn begin<const R: usize, const W: usize>(tile: &Tile) -> [[int32x4_t; W]; R] {
         // SAFETY: the caller's promise.
-        unsafe { bias_i8(tile) }
+        [unsafe { bias_i8(tile) }; R]
     }
     #[inline(always)]
     unsafe fn zero() -> int32x4_t {
@@ -439,13 +445,28 @@ pub unsafe fn finish_i8<const R: usize, const W: usize>(tile: &Tile, first: usiz
             }
         }
     } else {
-        let spilled = sums.map(|row| row.map(|sum| range.plain(sum)));
-        for (r, sums) in spilled.iter().enumerate().take(tile.rows.saturating_sub(first)) {
-            // SAFETY: the pixel exists; its sums cover the channels.
-            unsafe {
-                let (residual, y) = pixel(tile, first + r);
-                slow(tile).pixel_i32(sums.as_ptr().cast(), tile.scale, residual, y);
-            }
+        let mut spilled = [const { [const { MaybeUninit::<int32x4_t>::uninit() }; W] }; R];
+        for (to, sums) in spilled.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+            // SAFETY: a place of the array. Plain stores would be made ahead of the branch, for every tile.
+            unsafe { to.as_mut_ptr().write_volatile(range.plain(*sums)) };
+        }
+        // SAFETY: `4 * W` sums a pixel.
+        unsafe { slow_i8(tile, first..first + R, spilled.as_ptr().cast(), 4 * W) }
+    }
+}
+
+/// Finishes pixels of an int8 tile that is no plain one, those past the tile's last left out. `sums` holds `per_pixel` of
+/// each, the biases added.
+///
+/// # Safety
+/// As [`Number::finish`]; the pixels' sums are readable and cover the channels.
+#[inline(never)]
+pub unsafe fn slow_i8(tile: &Tile, pixels: core::ops::Range<usize>, sums: *const i32, per_pixel: usize) {
+    for (i, r) in pixels.enumerate().filter(|&(_, r)| r < tile.rows) {
+        // SAFETY: the pixel exists; its sums cover the channels.
+        unsafe {
+            let (residual, y) = pixel(tile, r);
+            slow(tile).pixel_i32(sums.add(i * per_pixel), tile.scale, residual, y);
         }
     }
 }

@@ -140,6 +140,55 @@ struct Eight<'a> {
     room: &'a mut Room,
 }
 
+/// The columns of three rows, eight channels of them.
+struct Columns {
+    /// The next column.
+    x: [*const u8; 3],
+    step: [usize; 3],
+    pad: *const u8,
+    /// Its place in the picture.
+    at: isize,
+    in_w: usize,
+}
+
+impl Columns {
+    /// From the first window's first.
+    ///
+    /// # Safety
+    /// There are three input rows; the channel exists.
+    #[inline(always)]
+    unsafe fn new(row: &Row, channel: usize) -> Self {
+        let at = row.pad_left.wrapping_neg();
+        // SAFETY: the caller's promise.
+        let inputs: [_; 3] = core::array::from_fn(|ky| unsafe { *row.inputs.add(ky) });
+        Self {
+            x: inputs.map(|row| row.start.wrapping_add(channel).wrapping_offset(at.wrapping_mul(row.step as isize))),
+            step: inputs.map(|row| row.step),
+            pad: row.pad.wrapping_add(channel),
+            at,
+            in_w: row.in_w,
+        }
+    }
+
+    /// The next column, turned; the pad outside the picture.
+    ///
+    /// # Safety
+    /// Columns below `in_w` have eight channels from this one on, and so has the pad.
+    #[inline(always)]
+    unsafe fn next(&mut self) -> Turned {
+        let inside = (self.at as usize) < self.in_w;
+        let place = |x: *const u8| if inside { x } else { self.pad };
+        let [a, b, c] = self.x;
+        // SAFETY: the caller's promise.
+        let rows = unsafe { [vld1_s8(place(a).cast()), vld1_s8(place(b).cast()), vld1_s8(place(c).cast()), ZERO_ROW] };
+        self.at += 1;
+        for (x, step) in self.x.iter_mut().zip(self.step) {
+            *x = x.wrapping_add(step);
+        }
+        turn(rows)
+    }
+}
+
 /// Height, width and column distance of a kernel: constants if `K` is its side, else the row's.
 #[inline(always)]
 fn kernel_size<const K: usize>(row: &Row) -> (usize, usize, usize) {
@@ -179,7 +228,8 @@ impl Eight<'_> {
         }
     }
 
-    /// The row of a 3x3 kernel with stride `S`. The columns of an output stay where they are, and their names take turns.
+    /// The row of a 3x3 kernel with stride `S`, two outputs at a time, so that their instructions need not wait for one
+    /// another. Columns stay where they are, and their names take turns.
     ///
     /// # Safety
     /// As [`Eight::run`]; eight channels exist and the last step is a plain one.
@@ -193,46 +243,35 @@ impl Eight<'_> {
             let (bias, scale) = (row.bias.cast::<i32>().add(self.channel), row.scale.add(self.channel));
             let bias = [range.begin(vld1q_s32(bias)), range.begin(vld1q_s32(bias.add(4)))];
             let factors = [vld1q_f32(scale), vld1q_f32(scale.add(4))];
-            let pad = turn([vld1_s8(row.pad.add(self.channel).cast()); 4]);
-            let mut at = row.pad_left.wrapping_neg();
-            let mut x: [_; 3] = core::array::from_fn(|ky| {
-                let input = *row.inputs.add(ky);
-                (
-                    input.start.wrapping_add(self.channel).wrapping_offset(at.wrapping_mul(input.step as isize)),
-                    input.step,
-                )
-            });
-            let mut next = || {
-                let inside = (at as usize) < row.in_w;
-                let column = if inside {
-                    let [a, b, c] = x.map(|(x, _)| vld1_s8(x.cast()));
-                    turn([a, b, c, ZERO_ROW])
-                } else {
-                    pad
-                };
-                at += 1;
-                x = x.map(|(x, step)| (x.wrapping_add(step), step));
-                column
-            };
-            let mut columns = [next(), next(), next()];
+            let mut input = Columns::new(row, self.channel);
+            // Two outputs take 3 + S columns, the next two begin with the last 3 - S of them.
+            let mut columns = [ZERO; 8];
+            for column in 0..3 - S {
+                columns[column] = input.next();
+            }
             let (mut y, mut left) = (row.y.add(self.channel), row.out_w);
             loop {
-                for turns in 0..3 {
-                    let first = turns * S % 3;
-                    let mut sums = bias;
-                    for (kx, [low, high]) in weights.into_iter().enumerate() {
-                        let column = columns[(first + kx) % 3];
-                        sums = [sdot(sums[0], low, column[0]), sdot(sums[1], high, column[1])];
+                for turns in 0..2 {
+                    let place = |column: usize| (turns * 2 * S + column) % (4 * S);
+                    for new in 3 - S..3 + S {
+                        columns[place(new)] = input.next();
                     }
-                    vst1_s8(y.cast(), requant.codes8(sums, factors));
-                    y = y.wrapping_add(row.y_step);
-                    left -= 1;
-                    if left == 0 {
+                    let mut sums = [*again(&bias), *again(&bias)];
+                    for (kx, [low, high]) in weights.into_iter().enumerate() {
+                        for (out, sums) in sums.iter_mut().enumerate() {
+                            let column = columns[place(out * S + kx)];
+                            *sums = [sdot(sums[0], low, column[0]), sdot(sums[1], high, column[1])];
+                        }
+                    }
+                    let codes = [requant.codes8(sums[0], factors), requant.codes8(sums[1], factors)];
+                    // The second of an odd number goes where the first will.
+                    vst1_s8(y.wrapping_add(usize::from(left > 1) * row.y_step).cast(), codes[1]);
+                    vst1_s8(y.cast(), codes[0]);
+                    y = y.wrapping_add(2 * row.y_step);
+                    if left <= 2 {
                         return;
                     }
-                    for replaced in 0..S {
-                        columns[(first + replaced) % 3] = next();
-                    }
+                    left -= 2;
                 }
             }
         }

@@ -192,14 +192,16 @@ impl<'a, N: Lanes> Column<'a, N> {
     #[inline(always)]
     unsafe fn put(&self, ox: usize, sums: [N::Vector; OUTS]) {
         let (line, row) = (self.line, self.line.row);
-        for (out, sum) in sums.into_iter().enumerate() {
-            let at = (ox + out) * row.y_step + self.channel * Self::SIZE;
-            // SAFETY: y has this pixel and these channels.
-            unsafe {
-                if line.plain {
-                    N::store(row.y.add(at), N::clamp(sum, line.lo, line.hi))
-                } else {
-                    self.put_slow(ox + out, sum)
+        // SAFETY: y has these pixels and these channels.
+        unsafe {
+            if line.plain {
+                let y = row.y.add(ox * row.y_step + self.channel * Self::SIZE);
+                for (out, sum) in sums.into_iter().enumerate() {
+                    N::store(y.add(out * row.y_step), N::clamp(sum, line.lo, line.hi));
+                }
+            } else {
+                for (out, sum) in sums.into_iter().enumerate() {
+                    self.put_slow(ox + out, sum);
                 }
             }
         }
@@ -273,16 +275,10 @@ impl<'a, N: Lanes> Column<'a, N> {
             let start = inputs.map(|input| {
                 input.start.wrapping_add(first.wrapping_mul(input.step)).wrapping_add(self.channel * Self::SIZE)
             });
-            let mut x = start;
-            let mut ox = from;
-            loop {
-                self.window::<K, S>(&weights, &x, &steps, ox);
-                if ox + OUTS == to {
-                    break;
-                }
-                let next = (ox + OUTS).min(to - OUTS);
-                x = core::array::from_fn(|ky| x[ky].wrapping_add((next - ox) * S * steps[ky]));
-                ox = next;
+            for i in 0..(to - from).div_ceil(OUTS) {
+                let at = (i * OUTS).min(to - OUTS - from);
+                let x = core::array::from_fn(|ky| start[ky].wrapping_add(at * S * steps[ky]));
+                self.window::<K, S>(&weights, &x, &steps, from + at);
             }
         }
     }
