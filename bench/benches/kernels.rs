@@ -1,9 +1,11 @@
-//! Throughput of every convolution kernel of this machine's catalogue, by name: `cargo bench -p sparrow-bench -- i8_b16`.
-//! Elements are multiply-adds, dropped ones included, so that dense and sparse kernels compare directly.
+//! Throughput of every kernel of this machine's catalogue, by name: `cargo bench -p sparrow-bench -- i8_b16`.
+//! Elements are multiply-adds of a convolution, dropped ones included, so that dense and sparse kernels compare directly,
+//! and results of other operators.
 
 #![allow(missing_docs)] // of what criterion's macros make
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use core::time::Duration;
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use sparrow_bench::{Kind, Layer, Packed, Precision, catalogue};
 use sparrow_kernels::{CATALOGUE, DType, Kernel};
 
@@ -22,13 +24,23 @@ const LAYERS: &[Layer] = &[
 
 fn kernels(criterion: &mut Criterion) {
     let (catalogue, features) = catalogue();
+    let cases = sparrow_bench::ops::calls();
     let kernels = [catalogue, CATALOGUE].into_iter().flatten().copied().flatten();
     for kernel in kernels.filter(|kernel| features.contains(kernel.requires)) {
         let mut group = criterion.benchmark_group(kernel.name);
+        group.sampling_mode(SamplingMode::Flat);
         for layer in LAYERS {
             for precision in precisions() {
                 bench(&mut group, kernel, layer, precision);
             }
+        }
+        for case in cases.iter().filter(|case| case.accepted_by(kernel)) {
+            group.throughput(Throughput::Elements(case.results() as u64));
+            group.bench_function(&case.name, |bencher| {
+                // SAFETY: the CPU has the kernel's features, `accepts` said yes, and each run has all units once.
+                case.on_call(|call| bencher.iter(|| unsafe { (kernel.run)(call, 0..(kernel.units)(call)) }))
+                    .expect("call");
+            });
         }
         group.finish();
     }
@@ -74,5 +86,13 @@ fn bench(
     });
 }
 
-criterion_group!(benches, kernels);
+criterion_group! {
+    name = benches;
+    // Short, so that a thousand measurements take minutes.
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(400))
+        .sample_size(10);
+    targets = kernels
+}
 criterion_main!(benches);

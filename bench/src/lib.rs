@@ -1,5 +1,7 @@
 //! Layers to measure kernels on: shapes of a real network, with weights and activations of any precision and sparsity.
 
+pub mod ops;
+
 use sparrow_kernels::{
     Activation, Call, Catalogue, ConvParams, DType, Family, Features, Index, Input, Layout, Op, Output, Refusal,
     Strides, WeightShape, conv_input,

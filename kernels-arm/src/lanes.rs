@@ -3,7 +3,7 @@
 use crate::simd::{narrow_pair, widen};
 use core::arch::aarch64::*;
 use sparrow_kernels::Features;
-use sparrow_kernels::lanes::Vector;
+use sparrow_kernels::lanes::{Two, Vector};
 
 /// f32 lanes.
 #[derive(Clone, Copy)]
@@ -13,6 +13,7 @@ macro_rules! vector {
     ($($name:ident($($arg:ident: $arg_type:ty),*) $(-> $result:ty)? = $body:expr;)*) => {
         impl Vector for V8 {
             type Int = (int32x4_t, int32x4_t);
+            type Wide = Two<V8>;
             const LANES: usize = 8;
             $(
                 #[inline(always)]

@@ -3,7 +3,7 @@
 use crate::half::{load4, narrow};
 use crate::simd::{load, store};
 use core::arch::wasm32::*;
-use sparrow_kernels::lanes::Vector;
+use sparrow_kernels::lanes::{Two, Vector};
 
 /// f32 lanes.
 #[derive(Clone, Copy)]
@@ -19,6 +19,7 @@ macro_rules! vector {
     ($($name:ident($($arg:ident: $arg_type:ty),*) $(-> $result:ty)? = $body:expr;)*) => {
         impl Vector for V8 {
             type Int = (v128, v128);
+            type Wide = Two<V8>;
             const LANES: usize = 8;
             $(
                 #[inline(always)]

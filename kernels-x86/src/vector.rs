@@ -4,11 +4,11 @@
 //! vector.
 
 use core::arch::x86_64::*;
-pub(crate) use sparrow_kernels::lanes::Vector;
+pub(crate) use sparrow_kernels::lanes::{Two, Vector};
 
 macro_rules! vector {
     (
-        $(#[$doc:meta])* $type:ident($raw:ty), $int:ty, $lanes:literal;
+        $(#[$doc:meta])* $type:ident($raw:ty), $int:ty, $wide:ty, $lanes:literal;
         $($name:ident($($arg:ident: $arg_type:ty),*) $(-> $result:ty)? = $body:expr;)*
     ) => {
         $(#[$doc])*
@@ -18,6 +18,7 @@ macro_rules! vector {
 
         impl Vector for $type {
             type Int = $int;
+            type Wide = $wide;
             const LANES: usize = $lanes;
             $(
                 #[inline(always)]
@@ -32,7 +33,7 @@ macro_rules! vector {
 
 vector! {
     /// 4 lanes.
-    V4(__m128), __m128i, 4;
+    V4(__m128), __m128i, Two<Two<V4>>, 4;
     splat(value: f32) -> Self = Self(_mm_set1_ps(value));
     load(from: *const f32) -> Self = Self(_mm_loadu_ps(from));
     load_f16(from: *const u16) -> Self = Self(_mm_cvtph_ps(_mm_loadl_epi64(from.cast())));
@@ -66,7 +67,7 @@ vector! {
 
 vector! {
     /// 8 lanes.
-    V8(__m256), __m256i, 8;
+    V8(__m256), __m256i, Two<V8>, 8;
     splat(value: f32) -> Self = Self(_mm256_set1_ps(value));
     load(from: *const f32) -> Self = Self(_mm256_loadu_ps(from));
     load_f16(from: *const u16) -> Self = Self(_mm256_cvtph_ps(_mm_loadu_si128(from.cast())));
@@ -100,7 +101,7 @@ vector! {
 
 vector! {
     /// 16 lanes.
-    V16(__m512), __m512i, 16;
+    V16(__m512), __m512i, V16, 16;
     splat(value: f32) -> Self = Self(_mm512_set1_ps(value));
     load(from: *const f32) -> Self = Self(_mm512_loadu_ps(from));
     load_f16(from: *const u16) -> Self = Self(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast())));
@@ -124,52 +125,4 @@ vector! {
     where_less(self: Self, b: Self, less: Self, other: Self) -> Self = Self(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, b.0), other.0, less.0));
     power_of_two(n: Self::Int) -> Self = Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(n, _mm512_set1_epi32(127)))));
     round_int(self: Self) -> Self::Int = _mm512_cvtps_epi32(self.0);
-}
-
-/// Two vectors side by side.
-#[derive(Clone, Copy)]
-pub(crate) struct Two<V>(pub V, pub V);
-
-macro_rules! both {
-    ($($name:ident($($arg:ident: $arg_type:ty),*) $(-> $result:ty)? = $first:expr, $second:expr;)*) => {
-        impl<V: Vector> Vector for Two<V> {
-            type Int = Two<V::Int>;
-            const LANES: usize = 2 * V::LANES;
-            $(
-                #[inline(always)]
-                unsafe fn $name($($arg: $arg_type),*) $(-> $result)? {
-                    // SAFETY: the halves' conditions are those of the whole.
-                    unsafe { both!(@join $($result)?; $first, $second) }
-                }
-            )*
-        }
-    };
-    (@join $result:ty; $first:expr, $second:expr) => { Two($first, $second) };
-    (@join ; $first:expr, $second:expr) => {{ $first; $second }};
-}
-
-both! {
-    splat(value: f32) -> Self = V::splat(value), V::splat(value);
-    load(from: *const f32) -> Self = V::load(from), V::load(from.add(V::LANES));
-    load_f16(from: *const u16) -> Self = V::load_f16(from), V::load_f16(from.add(V::LANES));
-    splat_int(value: i32) -> Self::Int = V::splat_int(value), V::splat_int(value);
-    load_int(from: *const i32) -> Self::Int = V::load_int(from), V::load_int(from.add(V::LANES));
-    load_i8(from: *const i8) -> Self::Int = V::load_i8(from), V::load_i8(from.add(V::LANES));
-    load_u8(from: *const u8) -> Self::Int = V::load_u8(from), V::load_u8(from.add(V::LANES));
-    from_int(from: Self::Int) -> Self = V::from_int(from.0), V::from_int(from.1);
-    store_int(from: Self::Int, to: *mut i32) = V::store_int(from.0, to), V::store_int(from.1, to.add(V::LANES));
-    add_int(a: Self::Int, b: Self::Int) -> Self::Int = V::add_int(a.0, b.0), V::add_int(a.1, b.1);
-    store_i8(from: Self::Int, to: *mut i8) = V::store_i8(from.0, to), V::store_i8(from.1, to.add(V::LANES));
-    store_u8(from: Self::Int, to: *mut u8) = V::store_u8(from.0, to), V::store_u8(from.1, to.add(V::LANES));
-    store(self: Self, to: *mut f32) = self.0.store(to), self.1.store(to.add(V::LANES));
-    store_f16(self: Self, to: *mut u16) = self.0.store_f16(to), self.1.store_f16(to.add(V::LANES));
-    mul_add(self: Self, b: Self, c: Self) -> Self = self.0.mul_add(b.0, c.0), self.1.mul_add(b.1, c.1);
-    add(self: Self, b: Self) -> Self = self.0.add(b.0), self.1.add(b.1);
-    mul(self: Self, b: Self) -> Self = self.0.mul(b.0), self.1.mul(b.1);
-    div(self: Self, b: Self) -> Self = self.0.div(b.0), self.1.div(b.1);
-    max(self: Self, b: Self) -> Self = self.0.max(b.0), self.1.max(b.1);
-    min(self: Self, b: Self) -> Self = self.0.min(b.0), self.1.min(b.1);
-    where_less(self: Self, b: Self, less: Self, other: Self) -> Self = self.0.where_less(b.0, less.0, other.0), self.1.where_less(b.1, less.1, other.1);
-    power_of_two(n: Self::Int) -> Self = V::power_of_two(n.0), V::power_of_two(n.1);
-    round_int(self: Self) -> Self::Int = self.0.round_int(), self.1.round_int();
 }

@@ -1,7 +1,8 @@
 //! Strided copies and fills: every movement of elements that computes nothing.
 //!
 //! A unit of a copy is one index of the outermost axis. Destinations never overlap (the check sees to that), so units
-//! may run side by side.
+//! may run side by side. The last two axes make a plane: rows where both sides lie in one piece, else tiles, so that
+//! transposing reads and writes every cache line once.
 
 use crate::{Call, CopyParams, Draft, Features, FillParams, Kernel, MAX_RANK, Op, Refusal, product};
 use bytemuck::Pod;
@@ -79,20 +80,11 @@ unsafe fn copy<T: Pod>(call: &Call, units: Range<usize>) {
     let mut from = p.src_offset as isize + start * p.src[axis] as isize;
     let mut to = p.dst_offset as isize + start * p.dst[axis] as isize;
     let mut at = [0usize; MAX_RANK];
-    let (len, src_step, dst_step) = (dims[MAX_RANK - 1], p.src[MAX_RANK - 1] as isize, p.dst[MAX_RANK - 1] as isize);
     loop {
-        if src_step == 1 && dst_step == 1 {
-            // SAFETY: `check` has proved that the run lies inside the destination, and no other unit writes it.
-            let run = unsafe { core::slice::from_raw_parts_mut(dst.offset(to), len) };
-            run.copy_from_slice(&src[from as usize..from as usize + len]);
-        } else {
-            for i in 0..len as isize {
-                // SAFETY: as above, element by element.
-                unsafe { *dst.offset(to + i * dst_step) = src[(from + i * src_step) as usize] };
-            }
-        }
+        // SAFETY: `check` has proved that every element lies inside the destination, and no other unit writes it.
+        unsafe { plane((src, from), dst.offset(to), p, [dims[MAX_RANK - 2], dims[MAX_RANK - 1]]) };
         // The next index of the outer axes, as an odometer.
-        let mut axis = MAX_RANK - 1;
+        let mut axis = MAX_RANK - 2;
         loop {
             if axis == 0 {
                 return;
@@ -107,6 +99,34 @@ unsafe fn copy<T: Pod>(call: &Call, units: Range<usize>) {
             from -= p.src[axis] as isize * dims[axis] as isize;
             to -= p.dst[axis] as isize * dims[axis] as isize;
             at[axis] = 0;
+        }
+    }
+}
+
+/// Copies the plane of the last two axes from the element `from` of `src`.
+///
+/// # Safety
+/// `dst` is valid for writes of every element of the plane, which nobody else writes.
+unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams, [rows, columns]: [usize; 2]) {
+    const TILE: usize = 16;
+    let steps = |strides: &[i32; MAX_RANK]| [strides[MAX_RANK - 2] as isize, strides[MAX_RANK - 1] as isize];
+    let (read, write) = (steps(&p.src), steps(&p.dst));
+    if read[1] == 1 && write[1] == 1 {
+        for row in 0..rows as isize {
+            let first = (from + row * read[0]) as usize;
+            // SAFETY: by the caller's promise.
+            let run = unsafe { core::slice::from_raw_parts_mut(dst.offset(row * write[0]), columns) };
+            run.copy_from_slice(&src[first..first + columns]);
+        }
+        return;
+    }
+    for (top, left) in (0..rows).step_by(TILE).flat_map(|top| (0..columns).step_by(TILE).map(move |left| (top, left))) {
+        for row in top as isize..(top + TILE).min(rows) as isize {
+            for column in left as isize..(left + TILE).min(columns) as isize {
+                let element = src[(from + row * read[0] + column * read[1]) as usize];
+                // SAFETY: as above.
+                unsafe { *dst.offset(row * write[0] + column * write[1]) = element };
+            }
         }
     }
 }

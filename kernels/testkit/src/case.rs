@@ -137,6 +137,19 @@ impl Case {
         self.with_call(GUARDS[0], |_| ()).map(|_| ())
     }
 
+    /// Number of elements of output 0.
+    pub fn results(&self) -> usize {
+        self.outputs[0].map_or(0, |(dtype, len)| len / dtype.size())
+    }
+
+    /// Hands the call, its operands in memory, to `body`.
+    ///
+    /// # Errors
+    /// The contract's check refuses the call.
+    pub fn on_call<R>(&self, body: impl FnOnce(&Call) -> R) -> Result<R, Refusal> {
+        self.with_call(GUARDS[0], body).map(|(result, _)| result)
+    }
+
     /// Whether `kernel` takes the call. The call must be a checked one.
     pub fn accepted_by(&self, kernel: &Kernel) -> bool {
         self.op == kernel.op && self.with_call(GUARDS[0], |call| (kernel.accepts)(call)).is_ok_and(|(yes, _)| yes)

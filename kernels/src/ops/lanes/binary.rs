@@ -109,9 +109,9 @@ pub unsafe fn row<V: Vector>(row: Row) {
     // SAFETY: the caller's promise.
     unsafe {
         match (row.params, row.dtype) {
-            (Params::Codes(p), _) => codes::<V>(row, p),
-            (Params::Floats(p), DType::F16) => floats::<V, f16>(row, p),
-            (Params::Floats(p), _) => floats::<V, f32>(row, p),
+            (Params::Codes(p), _) => codes::<V::Wide>(row, p),
+            (Params::Floats(p), DType::F16) => floats::<V::Wide, f16>(row, p),
+            (Params::Floats(p), _) => floats::<V::Wide, f32>(row, p),
         }
     }
 }
@@ -170,9 +170,9 @@ pub unsafe fn walk(call: &Call, units: Range<usize>, row: unsafe fn(Row)) {
     let (start, [a_step, b_step], size) = (range.start, walk.inner(), dtype.size());
     // SAFETY: a block belongs to its unit.
     let y = unsafe { output(call, range.clone()) };
+    let (mut first, mut second, mut result): (Short, Short, Short) = ([0; _], [0; _], [0; _]);
     walk.runs(range, |at, len, [a_at, b_at]| {
         let y = &mut y[(at - start) * size..][..len * size];
-        let (mut first, mut second, mut result): (Short, Short, Short) = ([0; _], [0; _], [0; _]);
         let a = Operand::new(&call.input(0).bytes[a_at * size..], size, len, a_step == 1, &mut first);
         let b = Operand::new(&call.input(1).bytes[b_at * size..], size, len, b_step == 1, &mut second);
         // SAFETY: rows are long enough, and so are operands that advance.

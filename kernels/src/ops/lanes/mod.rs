@@ -26,7 +26,7 @@ pub mod resample;
 pub mod softmax;
 mod vector;
 
-pub use vector::Vector;
+pub use vector::{Two, Vector};
 
 use super::{gather as scalar_gather, pool as scalar_pool, shared};
 use crate::Call;

@@ -72,6 +72,12 @@ fn factor(squares: f32, n: f32, epsilon: f32) -> f32 {
 /// That of [`Vector`]; there are [`SHORTEST`] columns or more, or a single one that long.
 #[inline(always)]
 pub unsafe fn row<V: Vector>(row: Row) {
+    // SAFETY: the caller's promise.
+    unsafe { normalize::<V::Wide>(row) }
+}
+
+#[inline(always)]
+unsafe fn normalize<V: Vector>(row: Row) {
     let n = row.len as f32;
     // SAFETY: vectors lie inside columns or inside the single one.
     unsafe {

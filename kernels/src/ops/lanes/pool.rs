@@ -115,9 +115,9 @@ pub unsafe fn row<V: Vector>(row: Row) {
     // SAFETY: the caller's promise.
     unsafe {
         match row.dtype {
-            DType::F16 => folded::<V, f16>(row),
-            DType::I8 => folded::<V, i8>(row),
-            _ => folded::<V, f32>(row),
+            DType::F16 => folded::<V::Wide, f16>(row),
+            DType::I8 => folded::<V::Wide, i8>(row),
+            _ => folded::<V::Wide, f32>(row),
         }
     }
 }

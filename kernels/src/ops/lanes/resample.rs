@@ -35,9 +35,9 @@ pub unsafe fn row<V: Vector>(row: Row) {
     // SAFETY: the caller's promise.
     unsafe {
         match row.dtype {
-            DType::F16 => sums::<V, f16>(row),
-            DType::I8 => sums::<V, i8>(row),
-            _ => sums::<V, f32>(row),
+            DType::F16 => sums::<V::Wide, f16>(row),
+            DType::I8 => sums::<V::Wide, i8>(row),
+            _ => sums::<V::Wide, f32>(row),
         }
     }
 }
