@@ -72,6 +72,13 @@ pub(super) unsafe fn clamp<V: Vector>(x: V, lo: V, hi: V) -> V {
     unsafe { hi.min(lo.max(x)) }
 }
 
+/// `x < 0 ? p * (exp(x) - 1) : x`.
+#[inline(always)]
+unsafe fn elu<V: Vector>(x: V, p: V) -> V {
+    // SAFETY: the vector's.
+    unsafe { x.where_negative(p.mul(exp(x).add(V::splat(-1.0)))) }
+}
+
 /// By the exponential, near 0 by its series.
 #[inline(always)]
 unsafe fn tanh<V: Vector>(x: V) -> V {
@@ -147,7 +154,8 @@ functions! {
     Exp(x, _p, _q) = exp(x);
     Sigmoid(x, _p, _q) = sigmoid(x);
     Silu(x, p, _q) = x.mul(sigmoid(p.mul(x)));
-    Elu(x, p, _q) = x.where_negative(p.mul(exp(x).add(V::splat(-1.0))));
+    Elu(x, p, _q) = elu(x, p);
+    Selu(x, p, q) = q.mul(elu(x, p));
     Tanh(x, _p, _q) = tanh(x);
     // With e = exp(x): tanh(log(1 + e)) = (e^2 + 2 e) / (e^2 + 2 e + 2), which is 1 long before e^2 overflows.
     Mish(x, _p, _q) = {

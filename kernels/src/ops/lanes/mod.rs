@@ -124,13 +124,16 @@ type Short = [u8; SHORTEST * 4];
 /// Calls `body` with `len` elements from `x` to `y`, or with padded copies if they are too few.
 #[inline]
 fn padded(len: usize, x: &[u8], y: &mut [u8], body: impl FnOnce(&[u8], &mut [u8])) {
-    if len >= SHORTEST || len == 0 {
-        return if len == 0 { () } else { body(x, y) };
+    match len {
+        0 => {}
+        SHORTEST.. => body(x, y),
+        _ => {
+            let (mut from, mut to): (Short, Short) = ([0; _], [0; _]);
+            from[..x.len()].copy_from_slice(x);
+            body(&from[..x.len() / len * SHORTEST], &mut to[..y.len() / len * SHORTEST]);
+            y.copy_from_slice(&to[..y.len()]);
+        }
     }
-    let (mut from, mut to): (Short, Short) = ([0; _], [0; _]);
-    from[..x.len()].copy_from_slice(x);
-    body(&from[..x.len() / len * SHORTEST], &mut to[..y.len() / len * SHORTEST]);
-    y.copy_from_slice(&to[..y.len()]);
 }
 
 /// Columns a unit takes where they lie side by side.

@@ -15,7 +15,7 @@ pub(super) const MOST: usize = 32768;
 /// Pictures with many channels; positions of the maxima are not asked for.
 pub fn accepts(call: &Call) -> bool {
     let p: &PoolParams = call.params();
-    let window: usize = p.kernel.iter().map(|&size| size as usize).product();
+    let window = p.kernel.iter().fold(1usize, |all, &size| all.saturating_mul(size as usize));
     p.positions == 0 && p.channels as usize >= SHORTEST && window <= MOST
 }
 
