@@ -48,7 +48,7 @@ fn fresh(name: &str) -> Result<PathBuf, String> {
 }
 
 /// What the linker leaves out of a library in which nothing unwinds, on the oldest Android that is supported.
-const LEAN: &str = "-Cforce-unwind-tables=no -Clink-arg=-Wl,--pack-dyn-relocs=android";
+const LEAN: &str = "-Cforce-unwind-tables=no -Clink-arg=-Wl,--pack-dyn-relocs=android -Clink-arg=-Wl,--icf=all";
 /// What of the standard library is built: [`SMALL_STD`] of it.
 const STD: &str = "std,panic_abort";
 

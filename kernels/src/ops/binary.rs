@@ -1,8 +1,6 @@
 //! Functions of two elements with broadcasting, in floats, integers and quantized codes; and the choice between two.
 //!
-//! A [`Walk`] cuts the output into runs along its last axis. In a run each operand either advances with the output or
-//! stands still; both cases of the common functions are compiled into loops of their own, which the compiler vectorizes.
-//! Rare functions and types are called through a pointer.
+//! A [`Walk`] cuts the output into runs along its last axis, in which each operand advances by a step of its own.
 
 use super::shared::{BLOCK, Number, Walk, check_codes, clamp, count, output, reach, results, units_of};
 use crate::conv::requantize;
@@ -75,39 +73,8 @@ struct Pair<'a> {
 ///
 /// # Safety
 /// As [`Kernel::run`].
-#[inline(always)]
 unsafe fn zip<T: Pod, U: Pod>(call: &Call, pair: Pair, units: Range<usize>, f: impl Fn(T, T) -> U) {
     let walk = Walk::new(pair.dims, [pair.a, pair.b]);
-    let range = results(&units, BLOCK, walk.count());
-    // SAFETY: a block belongs to its unit.
-    let y = unsafe { output::<U>(call, 0, range.clone()) };
-    let (a, b) = (call.input(0).as_slice::<T>(), call.input(1).as_slice::<T>());
-    let start = range.start;
-    let [a_step, b_step] = walk.inner();
-    walk.runs(range, |at, len, [a_at, b_at]| {
-        let y = &mut y[at - start..][..len];
-        match (a_step, b_step) {
-            (1, 1) => y.iter_mut().zip(&a[a_at..][..len]).zip(&b[b_at..][..len]).for_each(|((y, &a), &b)| *y = f(a, b)),
-            (1, 0) => {
-                let b = b[b_at];
-                y.iter_mut().zip(&a[a_at..][..len]).for_each(|(y, &a)| *y = f(a, b));
-            }
-            (0, 1) => {
-                let a = a[a_at];
-                y.iter_mut().zip(&b[b_at..][..len]).for_each(|(y, &b)| *y = f(a, b));
-            }
-            _ => y.iter_mut().enumerate().for_each(|(i, y)| *y = f(a[a_at + i * a_step], b[b_at + i * b_step])),
-        }
-    });
-}
-
-/// As [`zip`], in one loop: for functions behind a pointer, which no loop of their own would make faster.
-///
-/// # Safety
-/// As [`Kernel::run`].
-unsafe fn zip_any<T: Pod, U: Pod>(call: &Call, units: Range<usize>, f: impl Fn(T, T) -> U) {
-    let p: &BinaryParams = call.params();
-    let walk = Walk::new(&p.dims, [&p.a, &p.b]);
     let range = results(&units, BLOCK, walk.count());
     // SAFETY: a block belongs to its unit.
     let y = unsafe { output::<U>(call, 0, range.clone()) };
@@ -220,24 +187,9 @@ fn relation<W: PartialOrd>(function: BinaryFn) -> fn(W, W) -> bool {
 /// As [`Kernel::run`].
 unsafe fn binary_f32(call: &Call, units: Range<usize>) {
     let p: &BinaryParams = call.params();
-    let bound = |v: f32| clamp(v, p.lo, p.hi);
-    let pair = p.into();
-    // SAFETY: the caller's promise, in each arm.
-    unsafe {
-        match asked(call) {
-            function @ (BinaryFn::Add | BinaryFn::Sub) => {
-                let sign = if function == BinaryFn::Sub { -1.0 } else { 1.0 };
-                zip(call, pair, units, |a: f32, b: f32| bound(a + sign * b));
-            }
-            BinaryFn::Mul => zip(call, pair, units, |a: f32, b: f32| bound(a * b)),
-            BinaryFn::Div => zip(call, pair, units, |a: f32, b: f32| bound(a / b)),
-            BinaryFn::PRelu => zip(call, pair, units, |a: f32, b: f32| bound(if a < 0.0 { a * b } else { a })),
-            other => {
-                let f = float(other);
-                zip_any(call, units, |a, b| bound(f(a, b)));
-            }
-        }
-    }
+    let f = float(asked(call));
+    // SAFETY: the caller's promise.
+    unsafe { zip(call, p.into(), units, |a: f32, b: f32| clamp(f(a, b), p.lo, p.hi)) };
 }
 
 /// # Safety
@@ -246,7 +198,7 @@ unsafe fn binary_f16(call: &Call, units: Range<usize>) {
     let p: &BinaryParams = call.params();
     let f = float(asked(call));
     // SAFETY: the caller's promise.
-    unsafe { zip_any(call, units, |a: f16, b: f16| f16::put(clamp(f(a.get(), b.get()), p.lo, p.hi))) };
+    unsafe { zip(call, p.into(), units, |a: f16, b: f16| f16::put(clamp(f(a.get(), b.get()), p.lo, p.hi))) };
 }
 
 /// # Safety
@@ -254,7 +206,7 @@ unsafe fn binary_f16(call: &Call, units: Range<usize>) {
 unsafe fn binary_integer<T: Number<Wide = i64>>(call: &Call, units: Range<usize>) {
     let f = integer(asked(call));
     // SAFETY: the caller's promise.
-    unsafe { zip_any(call, units, |a: T, b: T| T::put(f(a.get(), b.get()))) };
+    unsafe { zip(call, call.params::<BinaryParams>().into(), units, |a: T, b: T| T::put(f(a.get(), b.get()))) };
 }
 
 /// # Safety
@@ -262,7 +214,7 @@ unsafe fn binary_integer<T: Number<Wide = i64>>(call: &Call, units: Range<usize>
 unsafe fn compare<T: Number<Wide: PartialOrd>>(call: &Call, units: Range<usize>) {
     let f = relation::<T::Wide>(asked(call));
     // SAFETY: the caller's promise.
-    unsafe { zip_any(call, units, |a: T, b: T| u8::from(f(a.get(), b.get()))) };
+    unsafe { zip(call, call.params::<BinaryParams>().into(), units, |a: T, b: T| u8::from(f(a.get(), b.get()))) };
 }
 
 /// # Safety
@@ -274,7 +226,7 @@ unsafe fn logic(call: &Call, units: Range<usize>) {
         other => relation(other),
     };
     // SAFETY: the caller's promise.
-    unsafe { zip_any(call, units, |a: u8, b: u8| u8::from(f(a != 0, b != 0))) };
+    unsafe { zip(call, call.params::<BinaryParams>().into(), units, |a: u8, b: u8| u8::from(f(a != 0, b != 0))) };
 }
 
 /// # Safety

@@ -1,10 +1,7 @@
 //! Reductions over any axes.
 //!
 //! The axes are split into those that stay and those that are folded, and each set is walked by itself. A unit is
-//! `LANES` neighbouring results. Where results lie side by side in the input (the last axis stays, as in a global
-//! average over a channels-last picture), one accumulator per result walks along with them; where the last axis is
-//! folded, eight accumulators share its elements and are merged at the end. Sums of floats are kept in f64, of integers
-//! in i64.
+//! `LANES` neighbouring results. Sums of floats are kept in f64, of integers in i64.
 
 use super::shared::{LANES, Number, Walk, limits, output, results, units_of};
 use crate::conv::requantize;
@@ -12,9 +9,6 @@ use crate::{Call, DType, Draft, Features, Kernel, MAX_RANK, Op, ReduceFn, Reduce
 use bytemuck::Pod;
 use core::ops::Range;
 use half::f16;
-
-/// Partial results of one long fold.
-const PARTS: usize = 8;
 
 /// Refuses a function that is not made for the type, unknown axes, or operands that do not fit.
 pub(super) fn check(draft: &Draft) -> Result<(), Refusal> {
@@ -51,68 +45,11 @@ fn split(p: &ReduceParams, folded: bool) -> ([u32; MAX_RANK], [u32; MAX_RANK]) {
     (dims, strides)
 }
 
-/// How elements are folded: `step` takes one in, `merge` joins two folds, `finish` makes the result of a fold of so many.
-#[derive(Clone, Copy)]
-struct Fold<A, S, M, F> {
-    first: A,
-    step: S,
-    merge: M,
-    finish: F,
-}
-
-/// Folds the results of `units`.
+/// Folds the results of `units`, one at a time: `step` takes an element in, `finish` makes the result of so many.
 ///
 /// # Safety
 /// As [`Kernel::run`].
-#[inline(always)]
 unsafe fn reduce<T: Pod, A: Copy>(
-    call: &Call,
-    units: Range<usize>,
-    fold: Fold<A, impl Fn(A, T) -> A, impl Fn(A, A) -> A, impl Fn(A, usize) -> T>,
-) {
-    let p: &ReduceParams = call.params();
-    let ((kept, strides), (folded, _)) = (split(p, false), split(p, true));
-    let (kept, folded) = (Walk::new(&kept, [&strides]), Walk::new(&folded, [&strides]));
-    let (results, elements) = (results(&units, LANES, kept.count()), folded.count());
-    let x = call.input(0).as_slice::<T>();
-    // SAFETY: a block of results belongs to its unit.
-    let y = unsafe { output::<T>(call, 0, results.clone()) };
-    let start = results.start;
-    let ([kept_step], [folded_step]) = (kept.inner(), folded.inner());
-    kept.runs(results, |at, len, [base]| {
-        let y = &mut y[at - start..][..len];
-        if kept_step == 1 && (folded_step != 1 || elements <= 1) {
-            for (chunk, y) in y.chunks_mut(LANES).enumerate() {
-                let mut sums = [fold.first; LANES];
-                folded.runs(0..elements, |_, len, [offset]| {
-                    for i in 0..len {
-                        let x = &x[base + chunk * LANES + offset + i * folded_step..][..y.len()];
-                        sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum = (fold.step)(*sum, x));
-                    }
-                });
-                y.iter_mut().zip(sums).for_each(|(y, sum)| *y = (fold.finish)(sum, elements));
-            }
-            return;
-        }
-        for (i, y) in y.iter_mut().enumerate() {
-            let mut parts = [fold.first; PARTS];
-            folded.runs(0..elements, |_, len, [offset]| {
-                // The last axis of the input is folded, so its elements lie side by side.
-                for x in x[base + i * kept_step + offset..][..len].chunks(PARTS) {
-                    parts.iter_mut().zip(x).for_each(|(part, &x)| *part = (fold.step)(*part, x));
-                }
-            });
-            let total = parts.into_iter().fold(fold.first, &fold.merge);
-            *y = (fold.finish)(total, elements);
-        }
-    });
-}
-
-/// As [`reduce`], one result at a time: for functions behind a pointer, which more loops would not make faster.
-///
-/// # Safety
-/// As [`Kernel::run`].
-unsafe fn reduce_any<T: Pod, A: Copy>(
     call: &Call,
     units: Range<usize>,
     first: A,
@@ -193,42 +130,13 @@ fn asked(call: &Call) -> ReduceFn {
     ReduceFn::from_number(call.params::<ReduceParams>().function).unwrap_or(ReduceFn::Sum)
 }
 
-/// Reductions of f32: the common ones in loops of their own.
+/// Reductions of floats.
 ///
 /// # Safety
 /// As [`Kernel::run`].
-unsafe fn float(call: &Call, units: Range<usize>) {
-    // SAFETY: the caller's promise, in each arm.
-    unsafe {
-        match asked(call) {
-            function @ (ReduceFn::Max | ReduceFn::Min) => {
-                // The least is the greatest of the negated.
-                let sign = if function == ReduceFn::Min { -1.0 } else { 1.0 };
-                let step = |a: f32, x: f32| if sign * x > a || x.is_nan() { sign * x } else { a };
-                let merge = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
-                reduce(call, units, Fold { first: f32::NEG_INFINITY, step, merge, finish: |a, _| sign * a });
-            }
-            function @ (ReduceFn::Sum | ReduceFn::Mean) => {
-                let mean = function == ReduceFn::Mean;
-                let finish = |a: f64, n: usize| (if mean { a / n as f64 } else { a }) as f32;
-                reduce(
-                    call,
-                    units,
-                    Fold { first: 0.0, step: |a, x: f32| a + f64::from(x), merge: |a, b| a + b, finish },
-                );
-            }
-            other => general::<f32>(call, units, other),
-        }
-    }
-}
-
-/// Reductions of f16.
-///
-/// # Safety
-/// As [`Kernel::run`].
-unsafe fn half(call: &Call, units: Range<usize>) {
+unsafe fn float<T: Folded>(call: &Call, units: Range<usize>) {
     // SAFETY: the caller's promise.
-    unsafe { general::<f16>(call, units, asked(call)) };
+    unsafe { general::<T>(call, units, asked(call)) };
 }
 
 /// Reductions of any type, computed in f64, by functions called through pointers.
@@ -240,7 +148,7 @@ unsafe fn general<T: Folded>(call: &Call, units: Range<usize>, function: ReduceF
         let step = |a: Exponentials, x: T| a.add(x.real());
         let finish = |a: Exponentials, _| T::round(a.peak + libm::log(a.sum));
         // SAFETY: the caller's promise.
-        return unsafe { reduce_any(call, units, Exponentials::NONE, step, finish) };
+        return unsafe { reduce(call, units, Exponentials::NONE, step, finish) };
     }
     let (first, step): (_, fn(f64, f64) -> f64) = match function {
         ReduceFn::Max => (f64::NEG_INFINITY, |a, x| if a > x || a.is_nan() { a } else { x }),
@@ -257,7 +165,7 @@ unsafe fn general<T: Folded>(call: &Call, units: Range<usize>, function: ReduceF
         _ => |a, _| a,
     };
     // SAFETY: the caller's promise.
-    unsafe { reduce_any(call, units, first, |a, x: T| step(a, x.real()), |a, n| T::round(finish(a, n as f64))) };
+    unsafe { reduce(call, units, first, |a, x: T| step(a, x.real()), |a, n| T::round(finish(a, n as f64))) };
 }
 
 /// Reductions of integers that stay integers, which wrap.
@@ -277,7 +185,7 @@ unsafe fn integer<T: Number<Wide = i64>>(call: &Call, units: Range<usize>) {
     let mean = asked(call) == ReduceFn::Mean;
     let finish = |a: i64, n: usize| T::put(if mean { a.checked_div(n as i64).unwrap_or(0) } else { a });
     // SAFETY: the caller's promise.
-    unsafe { reduce_any(call, units, first, |a, x: T| step(a, x.get()), finish) };
+    unsafe { reduce(call, units, first, |a, x: T| step(a, x.get()), finish) };
 }
 
 /// Reductions of i32 and i64.
@@ -308,9 +216,7 @@ unsafe fn codes(call: &Call, units: Range<usize>) {
     let finish =
         |sum: i64, n: usize| requantize((sum - i64::from(x_zero) * n as i64) as f32 * scale, -256.0, 256.0, y_zero);
     // SAFETY: the caller's promise.
-    unsafe {
-        reduce(call, units, Fold { first: 0i64, step: |a, x: i8| a + i64::from(x), merge: |a, b| a + b, finish })
-    };
+    unsafe { reduce(call, units, 0i64, |a, x: i8| a + i64::from(x), finish) };
 }
 
 fn reduce_units(call: &Call) -> usize {
@@ -333,8 +239,8 @@ macro_rules! kernels {
 }
 
 kernels! {
-    "reduce_f32_scalar", F32, float;
-    "reduce_f16_scalar", F16, half;
+    "reduce_f32_scalar", F32, float::<f32>;
+    "reduce_f16_scalar", F16, float::<f16>;
     "reduce_i8_scalar", I8, codes;
     "reduce_u8_scalar", U8, integer::<u8>;
     "reduce_i32_scalar", I32, whole::<i32>;
