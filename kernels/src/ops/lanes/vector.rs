@@ -11,7 +11,7 @@ use half::f16;
 pub trait Vector: Copy {
     /// As many i32 lanes.
     type Int: Copy;
-    /// As many vectors as have 16 lanes together.
+    /// What loops of few instructions take at a time: up to 16 lanes.
     type Wide: Vector;
     /// Number of lanes, at most 16.
     const LANES: usize;
