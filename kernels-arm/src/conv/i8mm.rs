@@ -11,10 +11,11 @@
 //! ```
 //!
 //! Zips take the same pipes as products, so a tile is many pixels: its weights are zipped once, into a buffer on the stack
-//! that stays in L1, and then used by four pixels at a time, whose 16 vectors of sums leave registers for the operands.
-//! 8 products of each of 4 pixels by 16 channels take 16 SMMLA and 2 zips, where SDOT takes 32. Kept units of a sparse
-//! block are paired the same way; their inputs are joined in general registers. Sums stay in SMMLA's order until they are
-//! bytes. A lone pixel has nothing to pair with, and goes to SDOT.
+//! that stays in L1, and then used by two pairs of pixels at a time, whose 16 vectors of sums leave registers for the
+//! operands: 8 products of each of 4 pixels by 16 channels take 16 SMMLA and 2 zips, where SDOT takes 32. (With three pairs
+//! the compiler keeps sums in memory.) Kept units of a sparse block are paired the same way, and three pairs of pixels share
+//! them, since loading units one by one leaves fewer registers occupied than 16-byte loads do. Sums stay in SMMLA's order
+//! until they are bytes. A lone pixel has nothing to pair with, and goes to SDOT.
 
 use super::number::{I8Dot, bias_i8, hint_i8, slow_i8};
 use super::{single, sparse_single};
@@ -175,8 +176,8 @@ unsafe fn word(x: *const u8) -> u64 {
     u64::from(unsafe { x.cast::<u32>().read_unaligned() })
 }
 
-/// Two units of two pixels: of one pixel joined in vector registers, of the other in general ones, so that
-/// neither has too much to do.
+/// Two units of two pixels: of one pixel joined in vector registers, of the other in general ones, so that neither has too
+/// much to do.
 ///
 /// # Safety
 /// The units are readable.
