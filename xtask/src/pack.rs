@@ -47,8 +47,10 @@ fn fresh(name: &str) -> Result<PathBuf, String> {
     make(&folder).map(|()| folder)
 }
 
-/// What the linker leaves out of a library in which nothing unwinds, on the oldest Android that is supported.
-const LEAN: &str = "-Cforce-unwind-tables=no -Clink-arg=-Wl,--pack-dyn-relocs=android -Clink-arg=-Wl,--icf=all";
+/// What is left out of a library in which nothing unwinds, on the oldest Android that is supported. Cargo's `strip` does not
+/// reach a package that the profile has an entry for.
+const LEAN: &str = "-Cstrip=symbols -Cforce-unwind-tables=no -Clink-arg=-Wl,--pack-dyn-relocs=android \
+                    -Clink-arg=-Wl,--icf=all";
 /// What of the standard library is built: [`SMALL_STD`] of it.
 const STD: &str = "std,panic_abort";
 
