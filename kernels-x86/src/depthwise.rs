@@ -364,7 +364,7 @@ mod wide {
                     let next = if column + 1 < columns { widen(pixel(kh - 1, column + 1)) } else { here };
                     let x = interleave(here, next);
                     for n in 0..N {
-                        if column >= n * S && column < n * S + KW && (column - n * S) % 2 == 0 {
+                        if column >= n * S && column < n * S + KW && (column - n * S).is_multiple_of(2) {
                             multiply_add(&mut sums[n], x, weights.add((column - n * S) / 2 * WEIGHT_BYTES));
                         }
                     }
