@@ -126,9 +126,8 @@ fn has_ndk() -> bool {
 /// # Errors
 /// As [`aar`].
 pub fn size() -> Result<(), String> {
-    let libraries = ["sparrow-c", "sparrow-jni"].map(|package| build(ABIS[0].0, package));
-    for library in libraries {
-        let library = library?;
+    for package in ["sparrow-c", "sparrow-jni"] {
+        let library = build(ABIS[0].0, package)?;
         let size = std::fs::metadata(&library).map_err(|e| format!("{}: {e}", library.display()))?.len();
         println!("{size:>9} {}", library.display());
     }

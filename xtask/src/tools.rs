@@ -37,6 +37,7 @@ impl Cross {
     /// # Errors
     /// As [`Self::find`].
     pub fn small(target: &'static str) -> Result<Self, String> {
+        println!("adding rust-src to rustup's toolchain, unless it is there");
         if output(command("rustup").args(["component", "add", "rust-src"])).is_some() {
             return Ok(Self { toolchain: None, build_std: true, target });
         }
