@@ -40,6 +40,7 @@ vector! {
     store_f16(self: Self, to: *mut u16) = vst1q_u16(to, narrow_pair(self.0, self.1));
     mul_add(self: Self, b: Self, c: Self) -> Self = Self(vfmaq_f32(c.0, self.0, b.0), vfmaq_f32(c.1, self.1, b.1));
     add(self: Self, b: Self) -> Self = Self(vaddq_f32(self.0, b.0), vaddq_f32(self.1, b.1));
+    sub(self: Self, b: Self) -> Self = Self(vsubq_f32(self.0, b.0), vsubq_f32(self.1, b.1));
     mul(self: Self, b: Self) -> Self = Self(vmulq_f32(self.0, b.0), vmulq_f32(self.1, b.1));
     div(self: Self, b: Self) -> Self = Self(vdivq_f32(self.0, b.0), vdivq_f32(self.1, b.1));
     // Not FMAX and FMIN, which give NaN where either is.

@@ -39,6 +39,7 @@ vector! {
     // Rounded twice, so that both modules give the same results.
     mul_add(self: Self, b: Self, c: Self) -> Self = self.mul(b).add(c);
     add(self: Self, b: Self) -> Self = Self(f32x4_add(self.0, b.0));
+    sub(self: Self, b: Self) -> Self = Self(f32x4_sub(self.0, b.0));
     mul(self: Self, b: Self) -> Self = Self(f32x4_mul(self.0, b.0));
     div(self: Self, b: Self) -> Self = Self(f32x4_div(self.0, b.0));
     // Not PMAX and PMIN, which the compiler turns into the relaxed operations where there are any: those may lose a NaN.

@@ -21,6 +21,7 @@ mod epilogue;
 mod half;
 mod lanes;
 mod simd;
+mod winograd;
 
 use sparrow_kernels::{Catalogue, Features};
 
@@ -37,8 +38,14 @@ const ISA: Features =
     if cfg!(target_feature = "relaxed-simd") { Features::SIMD128.union(Features::RELAXED) } else { Features::SIMD128 };
 
 /// The kernels of this module, best first.
-pub static CATALOGUE: Catalogue =
-    &[conv::FAMILIES[0], conv::FAMILIES[1], conv::FAMILIES[2], depthwise::CATALOGUE, lanes::CATALOGUE];
+pub static CATALOGUE: Catalogue = &[
+    winograd::CATALOGUE,
+    conv::FAMILIES[0],
+    conv::FAMILIES[1],
+    conv::FAMILIES[2],
+    depthwise::CATALOGUE,
+    lanes::CATALOGUE,
+];
 
 /// What the module was built for and what its engine does with relaxed operations.
 pub fn detect() -> Features {

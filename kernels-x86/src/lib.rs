@@ -15,6 +15,7 @@ mod cpu;
 mod depthwise;
 mod finish;
 mod vector;
+mod winograd;
 
 pub use cpu::detect;
 
@@ -39,6 +40,7 @@ sparrow_kernels::lanes! {
 
 /// Every kernel of this crate, the widest vectors first.
 pub static CATALOGUE: Catalogue = &[
+    winograd::CATALOGUE,
     conv::VNNI_CATALOGUE,
     conv::AVX512_CATALOGUE,
     conv::AVX2_CATALOGUE,

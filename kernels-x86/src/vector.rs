@@ -56,6 +56,7 @@ vector! {
     store_f16(self: Self, to: *mut u16) = _mm_storel_epi64(to.cast(), _mm_cvtps_ph::<0>(self.0));
     mul_add(self: Self, b: Self, c: Self) -> Self = Self(_mm_fmadd_ps(self.0, b.0, c.0));
     add(self: Self, b: Self) -> Self = Self(_mm_add_ps(self.0, b.0));
+    sub(self: Self, b: Self) -> Self = Self(_mm_sub_ps(self.0, b.0));
     mul(self: Self, b: Self) -> Self = Self(_mm_mul_ps(self.0, b.0));
     div(self: Self, b: Self) -> Self = Self(_mm_div_ps(self.0, b.0));
     max(self: Self, b: Self) -> Self = Self(_mm_max_ps(self.0, b.0));
@@ -90,6 +91,7 @@ vector! {
     store_f16(self: Self, to: *mut u16) = _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<0>(self.0));
     mul_add(self: Self, b: Self, c: Self) -> Self = Self(_mm256_fmadd_ps(self.0, b.0, c.0));
     add(self: Self, b: Self) -> Self = Self(_mm256_add_ps(self.0, b.0));
+    sub(self: Self, b: Self) -> Self = Self(_mm256_sub_ps(self.0, b.0));
     mul(self: Self, b: Self) -> Self = Self(_mm256_mul_ps(self.0, b.0));
     div(self: Self, b: Self) -> Self = Self(_mm256_div_ps(self.0, b.0));
     max(self: Self, b: Self) -> Self = Self(_mm256_max_ps(self.0, b.0));
@@ -118,6 +120,7 @@ vector! {
     store_f16(self: Self, to: *mut u16) = _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<0>(self.0));
     mul_add(self: Self, b: Self, c: Self) -> Self = Self(_mm512_fmadd_ps(self.0, b.0, c.0));
     add(self: Self, b: Self) -> Self = Self(_mm512_add_ps(self.0, b.0));
+    sub(self: Self, b: Self) -> Self = Self(_mm512_sub_ps(self.0, b.0));
     mul(self: Self, b: Self) -> Self = Self(_mm512_mul_ps(self.0, b.0));
     div(self: Self, b: Self) -> Self = Self(_mm512_div_ps(self.0, b.0));
     max(self: Self, b: Self) -> Self = Self(_mm512_max_ps(self.0, b.0));

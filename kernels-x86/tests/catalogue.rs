@@ -38,8 +38,13 @@ fn all_kernels_agree_with_scalar() {
 
 #[test]
 fn names_follow_the_grammar() {
-    let operations: &[(&str, Op)] =
-        &[("conv", Op::Conv), ("spconv", Op::Conv), ("depthwise", Op::Depthwise), ("spdepthwise", Op::Depthwise)];
+    let operations: &[(&str, Op)] = &[
+        ("conv", Op::Conv),
+        ("spconv", Op::Conv),
+        ("winograd", Op::Conv),
+        ("depthwise", Op::Depthwise),
+        ("spdepthwise", Op::Depthwise),
+    ];
     let mut seen = Vec::new();
     for kernel in CATALOGUE.iter().copied().flatten() {
         let name = kernel.name;

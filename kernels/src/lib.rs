@@ -16,6 +16,7 @@ mod features;
 mod layout;
 mod op;
 pub mod ops;
+pub mod winograd;
 
 pub use call::{Call, Catalogue, Draft, Input, Kernel, Kernels, Output, Refusal, Signature, check, product};
 pub use dtype::DType;

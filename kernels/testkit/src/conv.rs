@@ -121,6 +121,15 @@ const CONVOLUTIONS: &[Shape] = &[
     Shape { oc: 33, kc: 4700, ..PLAIN },
 ];
 
+/// As Winograd's kernels take them: whole patches, parts of patches, one chunk of channels and several, more than a unit.
+const WINOGRAD: &[Shape] = &[
+    Shape { input: [16, 16], oc: 16, kc: 16, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape { batch: 2, input: [15, 21], oc: 20, kc: 33, kernel: [3, 3], pads: [1, 0, 0, 2], ..PLAIN },
+    Shape { input: [18, 17], groups: 2, oc: 17, kc: 70, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape { input: [13, 15], oc: 32, kc: 40, kernel: [5, 5], pads: [2; 4], ..PLAIN },
+    Shape { input: [30, 75], oc: 3, kc: 16, kernel: [5, 5], pads: [2, 2, 1, 2], ..PLAIN },
+];
+
 /// `oc` channels around the blocks of 16, rows around the vectors.
 const DEPTHWISE: &[Shape] = &[
     Shape { oc: 1, kc: 1, kernel: [3, 3], pads: [1; 4], ..PLAIN },
@@ -203,7 +212,11 @@ pub fn cases() -> Box<dyn Iterator<Item = ConvCase>> {
         let sampled = [5, 11]
             .into_iter()
             .flat_map(move |at| (0..48).map(move |n| (n, &shapes[at], if layout.is_sparse() { 0.4 } else { 0.0 })));
-        each.chain(sampled).map(move |(n, shape, sparsity)| {
+        // Some variants of each, enough for every activation, with and without residuals.
+        let dense_f32 = layout == Layout::DenseF32;
+        let winograd = WINOGRAD.iter().filter(move |_| dense_f32);
+        let winograd = winograd.flat_map(|shape| (0..6).map(move |n| (n, shape, 0.0)));
+        each.chain(sampled).chain(winograd).map(move |(n, shape, sparsity)| {
             make(op, layout, *shape, sparsity, Variant::nth(n, layout.spec().dtype), n as u64)
         })
     }))

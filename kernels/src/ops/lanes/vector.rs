@@ -27,6 +27,7 @@ pub trait Vector: Copy {
     /// `self * b + c`, rounded once or twice.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     unsafe fn add(self, b: Self) -> Self;
+    unsafe fn sub(self, b: Self) -> Self;
     unsafe fn mul(self, b: Self) -> Self;
     unsafe fn div(self, b: Self) -> Self;
     /// The greater; `b` where either is NaN.
@@ -102,6 +103,7 @@ both! {
     store_f16(self: Self, to: *mut u16) = self.0.store_f16(to), self.1.store_f16(to.add(V::LANES));
     mul_add(self: Self, b: Self, c: Self) -> Self = self.0.mul_add(b.0, c.0), self.1.mul_add(b.1, c.1);
     add(self: Self, b: Self) -> Self = self.0.add(b.0), self.1.add(b.1);
+    sub(self: Self, b: Self) -> Self = self.0.sub(b.0), self.1.sub(b.1);
     mul(self: Self, b: Self) -> Self = self.0.mul(b.0), self.1.mul(b.1);
     div(self: Self, b: Self) -> Self = self.0.div(b.0), self.1.div(b.1);
     max(self: Self, b: Self) -> Self = self.0.max(b.0), self.1.max(b.1);
