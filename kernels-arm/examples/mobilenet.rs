@@ -129,8 +129,10 @@ impl Layer {
             pad_left: i32::from(depthwise && stride == 1),
             x: if first { strides(side + 2, 3) } else { strides(side, ic) },
             y: strides(out, oc),
-            lo: if dtype == DType::I8 { -128.0 } else { 0.0 },
-            hi: if dtype == DType::I8 { 127.0 } else { 6.0 },
+            // ReLU6; int8 as it is quantized: 6 is code 255 above the zero point.
+            lo: 0.0,
+            hi: if dtype == DType::I8 { 255.0 } else { 6.0 },
+            y_zero: if dtype == DType::I8 { -128 } else { 0 },
             ..ConvParams::default()
         };
         let weight_shape = weight_shape(op, &params);

@@ -5,12 +5,20 @@
 //! through [`Slow`], four channels at a time.
 //!
 //! Requantization is `round(clamp(f32(sum) * factor)) + zero`, but conversions between integers and floats cost four
-//! times an addition on the cores we care for. Adding 1.5 * 2^23 to a float of less than 2^22 leaves its rounding (ties
-//! to even) in the low bits: that replaces the conversion back always, and the one before if the sums, begun at that
-//! number's bits, surely stay below 2^22. If `|sum * factor|` surely fits 16 bits, the clamp is done on bytes instead of
-//! floats: rounding is monotone, so clamping before or after it is the same. If moreover the bounds are those of a byte,
-//! narrowing with saturation is the clamp; and if the zero point is even, it is added with the 1.5 * 2^23, for ties still
-//! go to even then. [`Range`] says which holds.
+//! times an addition on the cores we care for.
+//!
+//! - Adding 1.5 * 2^23 to a float of less than 2^22 leaves its rounding (ties to even) in the low bits: no conversion back.
+//! - A sum begun at that number's bits is, read as a float, that number and the sum: no conversion before. Beyond 2^22 it is
+//!   some other float, but bits of floats are in the order of the floats, so it still lies beyond 2^22; if the factor takes
+//!   that beyond the bounds of the output, the clamp makes the same of both.
+//! - If products with the factor surely fit 16 bits, the clamp is done on bytes instead of floats: rounding is monotone, so
+//!   clamping before or after it is the same. If moreover the bounds are those of a byte, narrowing with saturation is the
+//!   clamp; and if the zero point is even, it is added with the 1.5 * 2^23, for ties still go to even then.
+//! - With the zero point -128, which a ReLU leads to, whatever is negative ends as -128. Then sums begin at the bits of 2^23:
+//!   negative ones are wrong floats, but negative. `(2^23 + sum) * factor - 2^23 * factor` is one multiply-add, rounded once,
+//!   for `2^23 * factor` is no rounding: bit for bit `sum * factor`.
+//!
+//! [`Range`] says which holds.
 
 use crate::simd::*;
 use core::arch::aarch64::*;
@@ -19,6 +27,11 @@ use sparrow_kernels::{Activation, DType};
 
 /// 1.5 * 2^23: its unit in the last place is 1.
 const MAGIC: f32 = 12_582_912.0;
+/// 2^23: above it, its unit in the last place is 1.
+const RELU: f32 = 8_388_608.0;
+
+/// In a hint: every channel of the block exists, and the last step is a plain one where there is no residual.
+pub const PLAIN: u32 = 4;
 
 /// What is known of the size of a layer's int8 sums.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,70 +39,88 @@ const MAGIC: f32 = 12_582_912.0;
 pub enum Range {
     /// Nothing.
     Any = 0,
-    /// The products with the factor fit 16 bits, the zero point added.
-    Short = 1,
-    /// They do, and the sums are below 2^22: they begin at the bits of [`MAGIC`].
-    Tiny = 2,
+    /// The products with the factor fit 16 bits, the zero point added; the sums begin at the bits of [`MAGIC`].
+    Tiny = 1,
     /// As [`Range::Tiny`], the bounds are -128 and 127, and the zero point is even.
-    Whole = 3,
+    Whole = 2,
+    /// As [`Range::Whole`], the zero point is -128, and the factors are not negative: the sums begin at the bits of 2^23.
+    Relu = 3,
 }
 
 impl Range {
-    /// From a tile's or row's hint.
+    /// From a tile's or row's hint, [`PLAIN`] or not.
     #[inline(always)]
     pub fn from_hint(hint: u32) -> Self {
-        match hint {
-            3 => Self::Whole,
-            2 => Self::Tiny,
-            1 => Self::Short,
+        match hint & 3 {
+            3 => Self::Relu,
+            2 => Self::Whole,
+            1 => Self::Tiny,
             _ => Self::Any,
         }
     }
 
-    /// The hint for channels with these biases and factors and `products` products a sum.
+    /// The range for channels with these biases and factors and `products` products a sum.
     ///
     /// # Safety
-    /// `bias` and `scale` are readable for `channels`, rounded up to a multiple of 16.
+    /// `bias` and, for an i8 output, `scale` are readable for `channels`, rounded up to a multiple of 16.
     #[target_feature(enable = "neon")]
-    pub unsafe fn hint(
+    pub unsafe fn new(
         bias: *const i32,
         scale: *const f32,
         channels: usize,
         products: usize,
         epilogue: &Epilogue,
-    ) -> u32 {
+    ) -> Self {
         if epilogue.output != DType::I8 as u32 {
-            return Self::Any as u32;
+            return Self::Any;
         }
-        let most = vdupq_n_f32(products as f32 * 16384.0);
-        let (mut sum, mut code) = (vdupq_n_f32(0.0), vdupq_n_f32(0.0));
-        for channel in (0..channels).step_by(4) {
-            // SAFETY: readable by the caller's promise.
-            let (bias, scale) = unsafe { (vld1q_s32(bias.add(channel)), vld1q_f32(scale.add(channel))) };
-            let bound = vaddq_f32(vabsq_f32(vcvtq_f32_s32(bias)), most);
-            sum = vmaxq_f32(sum, bound);
-            code = vmaxq_f32(code, vmulq_f32(bound, vabsq_f32(scale)));
-        }
-        // Bounds with room for their own rounding. NaN is below nothing.
-        match (vmaxvq_f32(code) < 32_000.0, vmaxvq_f32(sum) < 4_194_000.0) {
-            (true, true) if epilogue.y_zero % 2 == 0 && bounds(epilogue) == [-128, 127] => Self::Whole as u32,
-            (true, true) => Self::Tiny as u32,
-            (true, false) => Self::Short as u32,
-            _ => Self::Any as u32,
-        }
+        // SAFETY: readable by the caller's promise.
+        let vectors = || (0..channels).step_by(4).map(|c| unsafe { (vld1q_s32(bias.add(c)), vld1q_f32(scale.add(c))) });
+        let range = match (bounds(epilogue) == [-128, 127], epilogue.y_zero) {
+            (true, -128) if vectors().all(|(_, factor)| vminvq_f32(factor) >= 0.0) => Self::Relu,
+            (true, zero) if zero % 2 == 0 => Self::Whole,
+            _ => Self::Tiny,
+        };
+        // With room for the bounds' own rounding. NaN is below nothing.
+        let most = vdupq_n_f32(products as f32 * 16384.0 + 64.0);
+        let linear = vdupq_n_f32(if range == Self::Relu { 8_388_608.0 } else { 4_194_304.0 });
+        let holds = vectors().all(|(bias, factor)| {
+            let (sum, factor) = (vaddq_f32(vabsq_f32(vcvtq_f32_s32(bias)), most), vabsq_f32(factor));
+            let code = vmulq_f32(range.value(range.begin(vcvtq_s32_f32(sum))), factor);
+            // Bounds are within 256, as `check` has proved.
+            let right = vorrq_u32(vcltq_f32(sum, linear), vcgeq_f32(vmulq_f32(factor, linear), vdupq_n_f32(512.0)));
+            vmaxvq_f32(sum) < 134_217_728.0 && vmaxvq_f32(code) < 32_000.0 && vminvq_u32(right) != 0
+        });
+        if holds { range } else { Self::Any }
     }
 
     /// What sums begin with beside the bias.
     #[inline(always)]
     fn offset(self) -> int32x4_t {
         // SAFETY: NEON is part of every 64-bit Arm.
-        unsafe { vdupq_n_s32(if self.is_raised() { MAGIC.to_bits() as i32 } else { 0 }) }
+        unsafe { vdupq_n_s32(self.start().to_bits() as i32) }
     }
 
-    /// Whether sums begin at the bits of [`MAGIC`].
+    /// The float at whose bits sums begin.
     #[inline(always)]
-    fn is_raised(self) -> bool {
-        matches!(self, Self::Tiny | Self::Whole)
+    fn start(self) -> f32 {
+        match self {
+            Self::Any => 0.0,
+            Self::Tiny | Self::Whole => MAGIC,
+            Self::Relu => RELU,
+        }
+    }
+
+    /// The sum, if it lies in the range, as a float.
+    #[inline(always)]
+    fn value(self, sum: int32x4_t) -> float32x4_t {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe {
+            match self {
+                Self::Any => vcvtq_f32_s32(sum),
+                _ => vsubq_f32(vreinterpretq_f32_s32(sum), vdupq_n_f32(self.start())),
+            }
+        }
     }
 
     /// What a sum begins with.
@@ -114,6 +145,23 @@ fn bounds(epilogue: &Epilogue) -> [i8; 2] {
     [epilogue.lo, epilogue.hi].map(|bound| {
         ((bound + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32 + epilogue.y_zero).clamp(-128, 127) as i8
     })
+}
+
+/// The factors of four channels.
+#[derive(Clone, Copy)]
+pub struct Factor {
+    pub by: float32x4_t,
+    /// [`Factor::less`] of them, which [`Range::Relu`] needs.
+    pub less: float32x4_t,
+}
+
+impl Factor {
+    /// What is added to the product of a sum of [`Range::Relu`] with the factor.
+    #[inline(always)]
+    pub fn less(by: float32x4_t) -> float32x4_t {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe { vmulq_f32(by, vdupq_n_f32(-RELU)) }
+    }
 }
 
 /// Requantization with its constants in registers.
@@ -143,23 +191,41 @@ impl Requant {
                 lo_code: vdupq_n_s8(lo),
                 hi_code: vdupq_n_s8(hi),
                 zero: vdupq_n_s16(zero as i16),
-                magic: vdupq_n_f32(if range == Range::Whole { MAGIC + zero as f32 } else { MAGIC }),
+                magic: vdupq_n_f32(match range {
+                    Range::Any | Range::Tiny => MAGIC,
+                    Range::Whole => MAGIC + zero as f32,
+                    Range::Relu => MAGIC - 128.0,
+                }),
             }
         }
     }
 
+    /// Whether narrowing is the clamp, and the zero point is added by rounding.
+    #[inline(always)]
+    fn is_byte(&self) -> bool {
+        matches!(self.range, Range::Whole | Range::Relu)
+    }
+
     /// Four rounded codes, in the low halves of the words; with the zero point if the range is whole.
     #[inline(always)]
-    fn round(&self, sum: int32x4_t, factor: float32x4_t) -> int32x4_t {
+    pub fn round(&self, sum: int32x4_t, factor: Factor) -> int32x4_t {
         // SAFETY: NEON is part of every 64-bit Arm.
         unsafe {
-            let sum = if self.range.is_raised() {
-                vsubq_f32(vreinterpretq_f32_s32(sum), vdupq_n_f32(MAGIC))
-            } else {
-                vcvtq_f32_s32(sum)
-            };
-            self.round_value(vmulq_f32(sum, factor))
+            self.round_value(match self.range {
+                Range::Relu => vfmaq_f32(factor.less, vreinterpretq_f32_s32(sum), factor.by),
+                range => vmulq_f32(range.value(sum), factor.by),
+            })
         }
+    }
+
+    /// [`Requant::round`] of sixteen sums, `less` being [`Factor::less`] of `by`.
+    #[inline(always)]
+    pub fn round16(&self, sums: [int32x4_t; 4], by: &[float32x4_t; 4], less: &[float32x4_t; 4]) -> [int32x4_t; 4] {
+        if self.range != Range::Relu {
+            return core::array::from_fn(|v| self.round(sums[v], Factor { by: by[v], less: less[v] }));
+        }
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe { fmla_from(less, sums.map(|sum| vreinterpretq_f32_s32(sum)), by).map(|v| self.round_value(v)) }
     }
 
     #[inline(always)]
@@ -171,41 +237,44 @@ impl Requant {
         }
     }
 
-    /// Eight codes with the zero point, of two vectors of rounded codes.
+    /// Eight codes with the zero point, of rounded ones.
     #[inline(always)]
-    fn narrow(&self, low: int32x4_t, high: int32x4_t) -> int8x8_t {
+    fn narrow(&self, [low, high]: [int32x4_t; 2]) -> int8x8_t {
         // SAFETY: NEON is part of every 64-bit Arm.
         unsafe {
             let codes = vuzp1q_s16(vreinterpretq_s16_s32(low), vreinterpretq_s16_s32(high));
-            vqmovn_s16(if self.range == Range::Whole { codes } else { vqaddq_s16(codes, self.zero) })
+            vqmovn_s16(if self.is_byte() { codes } else { vqaddq_s16(codes, self.zero) })
+        }
+    }
+
+    /// Eight codes, clamped, of rounded ones.
+    #[inline(always)]
+    pub fn narrow8(&self, codes: [int32x4_t; 2]) -> int8x8_t {
+        let codes = self.narrow(codes);
+        if self.range == Range::Any || self.is_byte() {
+            return codes;
+        }
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe { vmin_s8(vmax_s8(codes, vget_low_s8(self.lo_code)), vget_low_s8(self.hi_code)) }
+    }
+
+    /// Sixteen codes, clamped, of rounded ones.
+    #[inline(always)]
+    pub fn narrow16(&self, [a, b, c, d]: [int32x4_t; 4]) -> int8x16_t {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe {
+            let codes = vcombine_s8(self.narrow([a, b]), self.narrow([c, d]));
+            if self.range == Range::Any || self.is_byte() {
+                return codes;
+            }
+            vminq_s8(vmaxq_s8(codes, self.lo_code), self.hi_code)
         }
     }
 
     /// Eight codes of eight sums.
     #[inline(always)]
-    pub fn codes8(&self, sums: [int32x4_t; 2], factors: [float32x4_t; 2]) -> int8x8_t {
-        // SAFETY: NEON is part of every 64-bit Arm.
-        unsafe {
-            let codes = self.narrow(self.round(sums[0], factors[0]), self.round(sums[1], factors[1]));
-            if matches!(self.range, Range::Any | Range::Whole) {
-                return codes;
-            }
-            vmin_s8(vmax_s8(codes, vget_low_s8(self.lo_code)), vget_low_s8(self.hi_code))
-        }
-    }
-
-    /// Sixteen codes of sixteen sums.
-    #[inline(always)]
-    pub fn codes16(&self, sums: [int32x4_t; 4], factors: [float32x4_t; 4]) -> int8x16_t {
-        // SAFETY: NEON is part of every 64-bit Arm.
-        unsafe {
-            let half = |i: usize| self.narrow(self.round(sums[i], factors[i]), self.round(sums[i + 1], factors[i + 1]));
-            let codes = vcombine_s8(half(0), half(2));
-            if matches!(self.range, Range::Any | Range::Whole) {
-                return codes;
-            }
-            vminq_s8(vmaxq_s8(codes, self.lo_code), self.hi_code)
-        }
+    pub fn codes8(&self, [a, b]: [int32x4_t; 2], [fa, fb]: [Factor; 2]) -> int8x8_t {
+        self.narrow8([self.round(a, fa), self.round(b, fb)])
     }
 }
 
@@ -313,7 +382,7 @@ impl Slow<'_> {
             };
             let requant = Requant::new(self.epilogue, Range::Any);
             let codes = requant.round_value(v);
-            vreinterpretq_u8_s8(vcombine_s8(requant.narrow(codes, codes), vdup_n_s8(0)))
+            vreinterpretq_u8_s8(vcombine_s8(requant.narrow([codes, codes]), vdup_n_s8(0)))
         }
     }
 }
@@ -338,5 +407,70 @@ fn activate(v: float32x4_t, slope: float32x4_t, e: &Epilogue) -> float32x4_t {
             }
             _ => vminnmq_f32(vmaxnmq_f32(v, vdupq_n_f32(e.lo)), vdupq_n_f32(e.hi)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epilogue(lo: f32, hi: f32, y_zero: i32) -> Epilogue {
+        Epilogue {
+            activation: Activation::Clamp as u32,
+            output: DType::I8 as u32,
+            lo,
+            hi,
+            y_zero,
+            residual_zero: 0,
+            residual_scale: 0.0,
+        }
+    }
+
+    /// As the scalar kernel has it.
+    fn scalar(sum: i32, factor: f32, e: &Epilogue) -> i8 {
+        let code = (sum as f32 * factor).clamp(e.lo, e.hi).round_ties_even() as i32 + e.y_zero;
+        code.clamp(-128, 127) as i8
+    }
+
+    /// Sums that are exact, that a float rounds, beyond what a range has exact, and at its borders.
+    fn sums(most: i32) -> impl Iterator<Item = i32> {
+        let near = [0, 1 << 22, 1 << 23, most].into_iter().flat_map(|at| (-12..12).map(move |i| at + i));
+        let spread = (0..250).map(move |i| ((i * 7919) as f32 / 1_979_750.0 * most as f32) as i32);
+        near.chain(spread).flat_map(|sum| [sum, -sum]).filter(move |sum| sum.abs() <= most)
+    }
+
+    #[test]
+    fn ranges_agree_with_scalar() {
+        let mut found = [0; 4];
+        let bounds = [(0.0, 255.0, -128), (-128.0, 127.0, 0), (-130.0, 125.0, 2), (0.0, 201.5, -128), (-20.0, 90.0, 7)];
+        for (lo, hi, zero) in bounds {
+            let e = epilogue(lo, hi, zero);
+            for products in [9, 64, 255, 512, 1024, 1280, 4608] {
+                for factor in [1e-5f32, 6.2e-5, 1.3e-4, 4.2e-4, 0.001_234_567, 0.0078125, 0.033, 0.3, -0.001] {
+                    let (bias, scale) = ([0; 16], [factor; 16]);
+                    // SAFETY: sixteen of both.
+                    let range = unsafe { Range::new(bias.as_ptr(), scale.as_ptr(), 16, products, &e) };
+                    found[range as usize] += 1;
+                    let requant = Requant::new(&e, range);
+                    for sum in sums(products as i32 * 16384) {
+                        // SAFETY: NEON is part of every 64-bit Arm.
+                        unsafe {
+                            let begun = [vaddq_s32(range.begin(vdupq_n_s32(0)), vdupq_n_s32(sum)); 4];
+                            let by = [vdupq_n_f32(factor); 4];
+                            let less = by.map(Factor::less);
+                            let eight = requant.codes8([begun[0]; 2], [Factor { by: by[0], less: less[0] }; 2]);
+                            let codes = [
+                                vget_lane_s8::<5>(eight),
+                                vgetq_lane_s8::<9>(requant.narrow16(requant.round16(begun, &by, &less))),
+                            ];
+                            let context = (range as u32, sum, factor, zero, products);
+                            assert_eq!(codes, [scalar(sum, factor, &e); 2], "{context:?}");
+                            assert_eq!(vgetq_lane_s32::<2>(range.plain(begun[2])), sum);
+                        }
+                    }
+                }
+            }
+        }
+        assert!(found.iter().all(|&count| count > 5), "{found:?}");
     }
 }

@@ -129,6 +129,35 @@ pub unsafe fn load_words(from: *const u8, even: usize, odd: usize) -> int64x2_t 
     words
 }
 
+/// `start + a * b`, each rounded once, of four vectors. The starts are loaded here: copies would take a pipe of the products,
+/// and loads that the compiler places it places early, by which registers run out.
+///
+/// # Safety
+/// None beyond the base architecture.
+#[inline(always)]
+pub unsafe fn fmla_from(start: &[float32x4_t; 4], a: [float32x4_t; 4], b: &[float32x4_t; 4]) -> [float32x4_t; 4] {
+    let (s0, s1, s2, s3);
+    // SAFETY: reads what the reference holds.
+    unsafe {
+        asm!(
+            "ldr {s0:q}, [{start}]",
+            "ldr {s1:q}, [{start}, #16]",
+            "ldr {s2:q}, [{start}, #32]",
+            "ldr {s3:q}, [{start}, #48]",
+            "fmla {s0:v}.4s, {a0:v}.4s, {b0:v}.4s",
+            "fmla {s1:v}.4s, {a1:v}.4s, {b1:v}.4s",
+            "fmla {s2:v}.4s, {a2:v}.4s, {b2:v}.4s",
+            "fmla {s3:v}.4s, {a3:v}.4s, {b3:v}.4s",
+            start = in(reg) start,
+            a0 = in(vreg) a[0], a1 = in(vreg) a[1], a2 = in(vreg) a[2], a3 = in(vreg) a[3],
+            b0 = in(vreg) b[0], b1 = in(vreg) b[1], b2 = in(vreg) b[2], b3 = in(vreg) b[3],
+            s0 = out(vreg) s0, s1 = out(vreg) s1, s2 = out(vreg) s2, s3 = out(vreg) s3,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    [s0, s1, s2, s3]
+}
+
 /// No load moves across this place. Without it the compiler begins the next turn of a loop with the loads that this one makes
 /// ahead, and an in-order core waits for them.
 #[inline(always)]
@@ -137,16 +166,12 @@ pub fn in_order() {
     unsafe { asm!("", options(nostack, preserves_flags)) };
 }
 
-/// The same place, of which the compiler does not know that it is: what is read there is loaded once more rather than copied
-/// from a register, which would take a pipe of the products.
+/// What is there, loaded once more rather than copied from a register, which would take a pipe of the products; and by an
+/// instruction of its own, since two vectors a load cost more than two loads.
 #[inline(always)]
-pub fn again<T>(place: &T) -> &T {
-    let mut place: *const T = place;
-    // SAFETY: no instruction; the reference stays what it is.
-    unsafe {
-        asm!("/* {0} */", inout(reg) place, options(readonly, nostack, preserves_flags));
-        &*place
-    }
+pub fn again<T: Copy>(place: &T) -> T {
+    // SAFETY: a reference is readable.
+    unsafe { core::ptr::from_ref(place).read_volatile() }
 }
 
 /// Two vectors rounded to half precision.

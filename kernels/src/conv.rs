@@ -24,6 +24,8 @@ pub const MAX_RUNS: usize = 1024;
 pub const MAX_TAPS: usize = MAX_RUNS / SCALAR_ROWS;
 /// Most pixels of one tile.
 pub const MAX_ROWS: usize = 64;
+/// Bytes of [`Tile::room`].
+pub const ROOM: usize = 192;
 /// Bytes of input a unit should read: half of a small core's L2 cache.
 const UNIT_BYTES: usize = 128 << 10;
 
@@ -86,6 +88,8 @@ pub struct Tile {
     pub epilogue: Epilogue,
     /// What [`Micro::prepare`] left.
     pub hint: u32,
+    /// [`ROOM`] bytes, aligned to 16, for what else it leaves.
+    pub room: *mut u8,
 }
 
 /// The inner kernel of a convolution.
@@ -96,7 +100,8 @@ pub trait Micro {
     const PANELS: usize;
 
     /// Looks at what the tiles of a unit share (the per-channel vectors, `taps`, `kc`, `channels`) and returns their
-    /// [`Tile::hint`]. Called once a unit, before `runs`, `y`, `residual` and `rows` are set.
+    /// [`Tile::hint`]; what does not fit that goes to [`Tile::room`]. Called once a unit, before `runs`, `y`, `residual` and
+    /// `rows` are set.
     ///
     /// # Safety
     /// The per-channel vectors are valid as the tile's fields say, and the CPU has the kernel's features.
@@ -361,6 +366,10 @@ impl Addresses {
     }
 }
 
+/// [`Tile::room`].
+#[repr(align(16))]
+struct Room([MaybeUninit<u8>; ROOM]);
+
 /// An output pixel.
 #[derive(Clone, Copy)]
 struct Place {
@@ -385,9 +394,9 @@ impl Line {
     #[inline(always)]
     fn write<M: Micro>(&mut self, rows: usize, to: &mut Addresses) {
         if rows == M::ROWS {
-            (0..M::ROWS).for_each(|row| self.one(row, to));
+            self.each(M::ROWS, to);
         } else {
-            (0..rows).for_each(|row| self.one(row, to));
+            self.each(rows, to);
             // The last pixel is repeated to the end of the tile.
             for row in rows..M::ROWS {
                 (to.runs[row], to.y[row], to.residual[row]) =
@@ -396,14 +405,22 @@ impl Line {
         }
     }
 
+    /// One kind of address after the other, so that neighbours are stored two at a time.
     #[inline(always)]
-    fn one(&mut self, row: usize, to: &mut Addresses) {
-        to.runs[row].write(self.x);
-        to.y[row].write(self.y);
-        (self.x, self.y) = (self.x.wrapping_add(self.x_step), self.y.wrapping_add(self.y_step));
+    fn each(&mut self, rows: usize, to: &mut Addresses) {
+        for run in &mut to.runs[..rows] {
+            run.write(self.x);
+            self.x = self.x.wrapping_add(self.x_step);
+        }
+        for y in &mut to.y[..rows] {
+            y.write(self.y);
+            self.y = self.y.wrapping_add(self.y_step);
+        }
         if !self.residual.is_null() {
-            to.residual[row].write(self.residual);
-            self.residual = self.residual.wrapping_add(self.residual_step);
+            for residual in &mut to.residual[..rows] {
+                residual.write(self.residual);
+                self.residual = self.residual.wrapping_add(self.residual_step);
+            }
         }
     }
 }
@@ -419,6 +436,8 @@ struct Walk<'a> {
     place: Place,
     /// Pixels of the unit.
     pixels: usize,
+    /// Tiles after this one whose addresses are this one's, moved along the row.
+    alike: usize,
     addresses: &'a mut Addresses,
 }
 
@@ -433,6 +452,9 @@ unsafe fn tiles<M: Micro>(tile: &Tile, walk: &mut Walk) {
         tile.rows = M::ROWS.min(left);
         if walk.nest.flat {
             line.write::<M>(tile.rows, walk.addresses);
+        } else if walk.alike > 0 && tile.rows == M::ROWS {
+            // SAFETY: a tile of as many rows has written its addresses.
+            unsafe { walk.shift::<M>() };
         } else if !walk.neighbours::<M>(tile.rows) {
             walk.address(tile.rows);
         }
@@ -513,6 +535,7 @@ impl<'a> Nest<'a> {
         let (counts, positions) = self.index.map_or((core::ptr::null(), core::ptr::null()), |index| {
             (index.counts[panel * shape.taps..].as_ptr(), index.positions[index.starts[panel] as usize..].as_ptr())
         });
+        let mut room = Room([const { MaybeUninit::uninit() }; ROOM]);
         let mut tile = Tile {
             runs: core::ptr::null(),
             y: core::ptr::null(),
@@ -530,6 +553,7 @@ impl<'a> Nest<'a> {
             channels: channels.min(shape.oc - oc0),
             epilogue: self.epilogue,
             hint: 0,
+            room: room.0.as_mut_ptr().cast(),
         };
         // SAFETY: the vectors have an element per channel, padded to a multiple of 16, as `check` has proved.
         tile.hint = unsafe { (self.shape.prepare)(&tile) };
@@ -545,6 +569,7 @@ impl<'a> Nest<'a> {
                 ox: pixels.start % out_w,
             },
             pixels: pixels.len(),
+            alike: 0,
             addresses,
         };
         // SAFETY: the caller's promise.
@@ -595,19 +620,53 @@ impl Walk<'_> {
             (0..M::ROWS).for_each(|row| _ = self.addresses.residual[row].write(residual.wrapping_add(row * step)));
         }
         let mut runs = self.addresses.runs.chunks_exact_mut(M::ROWS);
+        let mut padded = false;
         for ky in 0..p.kh as usize {
             let iy = (place.oy * p.stride_h as usize + ky * p.dil_h as usize).wrapping_sub(p.pad_top as usize);
             let (mut x, next, step) = match iy < p.in_h as usize {
                 true => (x.wrapping_add(iy * p.x.row as usize * nest.element), dilation * pixel, stride * pixel),
                 false => (nest.pad, 0, 0),
             };
+            padded |= step == 0;
             for runs in runs.by_ref().take(p.kw as usize) {
                 (0..M::ROWS).for_each(|row| _ = runs[row].write(x.wrapping_add(row * step)));
                 x = x.wrapping_add(next);
             }
         }
+        let in_row = (p.out_w as usize - place.ox) / M::ROWS - 1;
+        let in_picture = (p.in_w as usize - 1 - last) / (M::ROWS * stride);
+        self.alike = if padded { 0 } else { in_row.min(in_picture) };
         self.step(M::ROWS);
         true
+    }
+
+    /// Moves the addresses of the last tile along its row, to the next.
+    ///
+    /// # Safety
+    /// The last tile was a whole one, and its addresses are written.
+    #[inline(always)]
+    unsafe fn shift<M: Micro>(&mut self) {
+        let (nest, p, to) = (self.nest, self.nest.p, &mut *self.addresses);
+        let x = M::ROWS * p.stride_w as usize * p.x.pixel as usize * nest.element;
+        let y = M::ROWS * p.y.pixel as usize * nest.y_element;
+        let taps = p.kh as usize * p.kw as usize;
+        // SAFETY: written by the caller's promise.
+        unsafe {
+            for run in &mut to.runs[..taps * M::ROWS] {
+                run.write(run.assume_init().wrapping_add(x));
+            }
+            for to in &mut to.y[..M::ROWS] {
+                to.write(to.assume_init().wrapping_add(y));
+            }
+            if !nest.residual.is_null() {
+                let step = M::ROWS * p.residual.pixel as usize * nest.y_element;
+                for residual in &mut to.residual[..M::ROWS] {
+                    residual.write(residual.assume_init().wrapping_add(step));
+                }
+            }
+        }
+        self.alike -= 1;
+        self.step(M::ROWS);
     }
 
     /// Writes down where the runs, outputs and residuals of a tile start, and goes on to the pixel after it.

@@ -1,7 +1,7 @@
 //! Depthwise convolution: the loop over rows every instruction set shares, and the scalar kernels.
 //!
-//! A unit is one output row of one picture, all channels. A [`RowMicro`] kernel is given the input rows under it: a row
-//! outside the picture is the pad row with a pixel step of 0, so that only the left and right borders need care inside.
+//! A unit is one output row of one picture, all channels. A [`RowMicro`] kernel is given the input rows under one, or under
+//! two neighbours if it makes more of both than of each: a row outside the picture is the pad row with a pixel step of 0, so that only the left and right borders need care inside.
 //! Sparse layouts list, per block of 16 channels, the taps that are kept.
 
 use crate::conv::{Element, Epilogue, MAX_TAPS, epilogue};
@@ -21,12 +21,14 @@ pub struct InputRow {
     pub step: usize,
 }
 
-/// One output row, all channels.
+/// One output row, or a few, all channels.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Row {
-    /// `[kh]` input rows.
+    /// `[rows][kh]` input rows.
     pub inputs: *const InputRow,
+    /// Output rows, at most the kernel's [`RowMicro::ROWS`].
+    pub rows: usize,
     /// What is read left and right of the picture: `channels` elements, rounded up to 16.
     pub pad: *const u8,
     /// Pixels of an input row.
@@ -47,10 +49,14 @@ pub struct Row {
     pub y: *mut u8,
     /// Bytes between output pixels.
     pub y_step: usize,
+    /// Bytes between output rows.
+    pub y_row: usize,
     /// First residual pixel, or null.
     pub residual: *const u8,
     /// Bytes between residual pixels.
     pub residual_step: usize,
+    /// Bytes between residual rows.
+    pub residual_row: usize,
     /// Packed weights of the first block of 16 channels.
     pub weights: *const u8,
     /// Bias of the first channel, f32 or i32; readable up to a multiple of 16 channels.
@@ -82,6 +88,22 @@ impl Row {
         first..end.max(first)
     }
 
+    /// The `n`th of its rows alone.
+    ///
+    /// # Safety
+    /// `n < rows`, and the row's pointers are valid as its fields say.
+    pub unsafe fn one(&self, n: usize) -> Self {
+        let residual = if self.residual.is_null() { 0 } else { n * self.residual_row };
+        Self {
+            // SAFETY: `kh` input rows for each row.
+            inputs: unsafe { self.inputs.add(n * self.kh) },
+            rows: 1,
+            y: self.y.wrapping_add(n * self.y_row),
+            residual: self.residual.wrapping_add(residual),
+            ..*self
+        }
+    }
+
     /// Where tap (ky, kx) of output pixel `ox` reads its first channel: the pad outside the picture.
     ///
     /// # Safety
@@ -101,8 +123,14 @@ impl Row {
     }
 }
 
+/// Most output rows of a [`Row`].
+pub const MAX_ROWS: usize = 2;
+
 /// The inner kernel of a depthwise convolution.
 pub trait RowMicro {
+    /// Most output rows it computes at a time, at most [`MAX_ROWS`].
+    const ROWS: usize = 1;
+
     /// Looks at what all rows of a call share (the per-channel vectors, `kh`, `kw`, `channels`) and returns their
     /// [`Row::hint`]. Called once a [`drive`], before `inputs`, `y` and `residual` are set.
     ///
@@ -112,7 +140,7 @@ pub trait RowMicro {
         0
     }
 
-    /// Computes one output row.
+    /// Computes the row's output rows, neighbours in one picture.
     ///
     /// # Safety
     /// The row's pointers are valid as its fields say, the output is not aliased, and the CPU has the kernel's features.
@@ -131,12 +159,18 @@ pub fn units(call: &Call) -> usize {
 /// As [`Kernel::run`]; `M` fits the call's layout and types.
 pub unsafe fn drive<M: RowMicro>(call: &Call, units: Range<usize>) {
     // SAFETY: the caller's promise.
-    unsafe { rows(call, units, M::prepare, M::row) }
+    unsafe { rows(call, units, M::ROWS, M::prepare, M::row) }
 }
 
 /// # Safety
 /// As [`drive`].
-unsafe fn rows(call: &Call, units: Range<usize>, prepare: unsafe fn(&Row) -> u32, compute: unsafe fn(&Row)) {
+unsafe fn rows(
+    call: &Call,
+    mut units: Range<usize>,
+    most: usize,
+    prepare: unsafe fn(&Row) -> u32,
+    compute: unsafe fn(&Row),
+) {
     let p: &ConvParams = call.params();
     let weights = call.input(conv_input::WEIGHTS);
     let element = weights.layout.spec().dtype.size();
@@ -146,9 +180,10 @@ unsafe fn rows(call: &Call, units: Range<usize>, prepare: unsafe fn(&Row) -> u32
         index.map_or((core::ptr::null(), core::ptr::null()), |i: Index| (i.counts.as_ptr(), i.positions.as_ptr()));
     let vector = |input: usize| call.inputs[input].map_or(core::ptr::null(), |i| i.bytes.as_ptr());
     let (x, pad, residual) = (vector(conv_input::X), vector(conv_input::PAD), vector(conv_input::RESIDUAL));
-    let mut inputs = [InputRow { start: pad, step: 0 }; MAX_TAPS];
+    let mut inputs = [InputRow { start: pad, step: 0 }; MAX_ROWS * MAX_TAPS];
     let mut row = Row {
         inputs: inputs.as_ptr(),
+        rows: 1,
         pad,
         in_w: p.in_w as usize,
         kh: p.kh as usize,
@@ -159,8 +194,10 @@ unsafe fn rows(call: &Call, units: Range<usize>, prepare: unsafe fn(&Row) -> u32
         out_w: p.out_w as usize,
         y: core::ptr::null_mut(),
         y_step: p.y.pixel as usize * y_element,
+        y_row: p.y.row as usize * y_element,
         residual: core::ptr::null(),
         residual_step: p.residual.pixel as usize * y_element,
+        residual_row: p.residual.row as usize * y_element,
         weights: weights.bytes.as_ptr(),
         bias: vector(conv_input::BIAS),
         scale: vector(conv_input::SCALE).cast(),
@@ -173,9 +210,12 @@ unsafe fn rows(call: &Call, units: Range<usize>, prepare: unsafe fn(&Row) -> u32
     };
     // SAFETY: the vectors have an element per channel, padded to a multiple of 16, as `check` has proved.
     row.hint = unsafe { prepare(&row) };
-    for unit in units {
-        let (n, oy) = (unit / p.out_h as usize, unit % p.out_h as usize);
-        for (ky, input) in inputs.iter_mut().enumerate().take(p.kh as usize) {
+    while !units.is_empty() {
+        let (n, oy) = (units.start / p.out_h as usize, units.start % p.out_h as usize);
+        row.rows = most.min(units.len()).min(p.out_h as usize - oy);
+        units.start += row.rows;
+        for (i, input) in inputs.iter_mut().enumerate().take(row.rows * row.kh) {
+            let (oy, ky) = (oy + i / row.kh, i % row.kh);
             let iy = (oy * p.stride_h as usize + ky * p.dil_h as usize) as isize - p.pad_top as isize;
             let at = p.x.offset as usize + n * p.x.batch as usize + (iy.max(0) as usize) * p.x.row as usize;
             *input = if (iy as usize) < p.in_h as usize {

@@ -8,7 +8,7 @@
 //! sums        c0:k0+1 c0:k2+3 c1:k0+1 c1:k2+3 | c2:.. c3:..  -> ADDP -> c0 c1 c2 c3
 //! ```
 
-use super::number::{bias_i8, finish_i8, hint_i8};
+use super::number::{finish_i8, prepare_i8, shared_i8};
 use core::arch::aarch64::*;
 use sparrow_kernels::conv::{Micro, Tile};
 
@@ -24,7 +24,7 @@ impl<const W: usize, const SPARSE: bool> Micro for Widening<W, SPARSE> {
 
     unsafe fn prepare(tile: &Tile) -> u32 {
         // SAFETY: the caller's promise.
-        unsafe { hint_i8(tile) }
+        unsafe { prepare_i8::<W>(tile) }
     }
 
     #[target_feature(enable = "neon")]
@@ -53,8 +53,9 @@ impl<const W: usize, const SPARSE: bool> Micro for Widening<W, SPARSE> {
                     positions = positions.add(units);
                 }
             }
-            let bias = bias_i8::<W>(tile);
-            let sums = halves.map(|row| core::array::from_fn(|v| vaddq_s32(bias[v], vpaddq_s32(row[v][0], row[v][1]))));
+            let begin = &shared_i8(tile).begin;
+            let sums =
+                halves.map(|row| core::array::from_fn(|v| vaddq_s32(begin[v], vpaddq_s32(row[v][0], row[v][1]))));
             finish_i8::<ROWS, W>(tile, 0, sums);
         }
     }

@@ -17,14 +17,14 @@
 //! them, since loading units one by one leaves fewer registers occupied than 16-byte loads do. Sums stay in SMMLA's order
 //! until they are bytes. A lone pixel has nothing to pair with, and goes to SDOT.
 
-use super::number::{I8Dot, bias_i8, hint_i8, slow_i8};
+use super::number::{I8Dot, Shared, prepare_i8, shared_i8, slow_i8};
 use super::{single, sparse_single};
-use crate::finish::{Range, Requant, is_plain};
+use crate::finish::{PLAIN, Range, Requant};
 use crate::simd::{load_words, smmla};
 use core::arch::aarch64::*;
 use core::mem::MaybeUninit;
+use sparrow_kernels::Call;
 use sparrow_kernels::conv::{Micro, Tile, weight_shape};
-use sparrow_kernels::{Call, DType};
 
 /// Pixels of a tile, or a few less: divides pictures of 14, 28, 56, .. pixels a side, or nearly.
 const MOST: usize = 56;
@@ -55,7 +55,7 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
 
     unsafe fn prepare(tile: &Tile) -> u32 {
         // SAFETY: the caller's promise.
-        unsafe { hint_i8(tile) }
+        unsafe { prepare_i8::<4>(tile) }
     }
 
     #[inline(never)]
@@ -210,8 +210,8 @@ struct Last<'a> {
     /// What the sums begin with.
     begin: [int32x4_t; 8],
     range: Range,
-    /// The factors, if the sums are finished in registers.
-    factors: Option<[float32x4_t; 8]>,
+    /// The factors and [`Factor::less`](crate::finish::Factor::less) of them, if the sums are finished in registers.
+    factors: Option<[[[float32x4_t; 4]; 2]; 2]>,
 }
 
 impl<'a> Last<'a> {
@@ -219,19 +219,17 @@ impl<'a> Last<'a> {
     /// As [`Micro::tile`].
     #[inline(always)]
     unsafe fn new(tile: &'a Tile) -> Self {
-        let plain = is_plain(&tile.epilogue, DType::I8, !tile.residual.is_null()) && tile.channels >= 16;
-        // SAFETY: bias and, for an i8 output, scale are readable up to a multiple of 16 channels.
-        unsafe {
-            let scale = tile.scale.cast::<i32>();
-            Self {
-                tile,
-                begin: twice(bias_i8::<4>(tile)),
-                range: Range::from_hint(tile.hint),
-                factors: plain.then(|| {
-                    twice(core::array::from_fn(|v| vld1q_s32(scale.add(4 * v)))).map(|f| vreinterpretq_f32_s32(f))
-                }),
-            }
-        }
+        let plain = tile.hint & PLAIN != 0 && tile.residual.is_null();
+        // SAFETY: the unit is prepared.
+        let Shared { begin, by, less } = unsafe { shared_i8(tile) };
+        let float = |from: &[float32x4_t; 4]| {
+            // SAFETY: NEON is part of every 64-bit Arm.
+            let [a, b, c, d, e, f, g, h] =
+                unsafe { twice(from.map(|f| vreinterpretq_s32_f32(f))).map(|f| vreinterpretq_f32_s32(f)) };
+            [[a, b, c, d], [e, f, g, h]]
+        };
+        let factors = plain.then(|| [float(by), float(less)]);
+        Self { tile, begin: twice(*begin), range: Range::from_hint(tile.hint), factors }
     }
 
     /// Stores pixels `first..first + 2 * PAIRS`.
@@ -245,7 +243,7 @@ impl<'a> Last<'a> {
             match (&self.factors, self.range) {
                 (Some(factors), Range::Whole) => self.store(first, sums, factors, Range::Whole),
                 (Some(factors), Range::Tiny) => self.store(first, sums, factors, Range::Tiny),
-                (Some(factors), Range::Short) => self.store(first, sums, factors, Range::Short),
+                (Some(factors), Range::Relu) => self.store(first, sums, factors, Range::Relu),
                 (Some(factors), Range::Any) => self.store(first, sums, factors, Range::Any),
                 (None, range) => {
                     for (p, pair) in sums.into_iter().enumerate() {
@@ -268,18 +266,17 @@ impl<'a> Last<'a> {
         &self,
         first: usize,
         sums: Sums<PAIRS>,
-        factors: &[float32x4_t; 8],
+        [by, less]: &[[[float32x4_t; 4]; 2]; 2],
         range: Range,
     ) {
         let requant = Requant::new(&self.tile.epilogue, range);
         for (p, sums) in sums.into_iter().enumerate() {
+            let [a, b, c, d, e, f, g, h] = sums;
             // SAFETY: y has `ROWS` pixels, of sixteen channels.
             unsafe {
                 // Eight channels of both pixels each, two of one and two of the other in turns.
-                let [a, b, c, d, e, f, g, h] = sums;
-                let [fa, fb, fc, fd, fe, ff, fg, fh] = *factors;
-                let low = vreinterpretq_s16_s8(requant.codes16([a, b, c, d], [fa, fb, fc, fd]));
-                let high = vreinterpretq_s16_s8(requant.codes16([e, f, g, h], [fe, ff, fg, fh]));
+                let low = vreinterpretq_s16_s8(requant.narrow16(requant.round16([a, b, c, d], &by[0], &less[0])));
+                let high = vreinterpretq_s16_s8(requant.narrow16(requant.round16([e, f, g, h], &by[1], &less[1])));
                 let y = self.tile.y.add(first + 2 * p);
                 vst1q_s8((*y).cast(), vreinterpretq_s8_s16(vuzp1q_s16(low, high)));
                 vst1q_s8((*y.add(1)).cast(), vreinterpretq_s8_s16(vuzp2q_s16(low, high)));

@@ -39,7 +39,7 @@ impl<N: Number, const R: usize, const W: usize, const V: usize> Micro for Dense<
 
     unsafe fn prepare(tile: &Tile) -> u32 {
         // SAFETY: the caller's promise.
-        unsafe { N::prepare(tile) }
+        unsafe { N::prepare::<W>(tile) }
     }
 
     #[inline(always)]
@@ -86,9 +86,12 @@ unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(tile:
                     N::steps::<R, W, V>(&mut sums, &mut feed, &ahead);
                     weights = ahead.weights;
                 }
-                x = x.map(|x| x.add(16));
                 weights = weights.add(N::LANES * V * N::VECTOR);
             }
+            if units % N::LANES == 0 {
+                continue;
+            }
+            x = core::array::from_fn(|r| (*runs.add(r)).add(16 * blocks));
             for _ in 0..units % N::LANES {
                 let mut feed =
                     Feed { weights: load::<N, W, V>(weights, tile.panel_stride), inputs: x.map(|x| N::load_unit(x)) };
@@ -229,7 +232,7 @@ impl<N: Number, const R: usize, const W: usize> Micro for Sparse<N, R, W> {
 
     unsafe fn prepare(tile: &Tile) -> u32 {
         // SAFETY: the caller's promise.
-        unsafe { N::prepare(tile) }
+        unsafe { N::prepare::<W>(tile) }
     }
 
     #[inline(always)]

@@ -1,12 +1,12 @@
 //! The kinds of numbers the tile loop multiplies.
 
 use super::{Ahead, Feed, SETS, Sums, load, step, turn};
-use crate::finish::{Range, Requant, Slow, is_plain};
+use crate::finish::{Factor, PLAIN, Range, Requant, Slow, is_plain};
 use crate::simd::*;
 use core::arch::aarch64::*;
 use core::mem::MaybeUninit;
 use sparrow_kernels::DType;
-use sparrow_kernels::conv::Tile;
+use sparrow_kernels::conv::{ROOM, Tile};
 
 /// How one kind of number is loaded, multiplied and finished.
 ///
@@ -30,8 +30,8 @@ pub trait Number {
     /// Channels of a vector.
     const CHANNELS: usize;
 
-    /// The unit's hint.
-    unsafe fn prepare(_tile: &Tile) -> u32 {
+    /// The hint of a unit whose blocks have `W` vectors.
+    unsafe fn prepare<const W: usize>(_tile: &Tile) -> u32 {
         0
     }
     /// Sums of `R` pixels that hold nothing but the bias of the first `W` vectors.
@@ -102,6 +102,24 @@ unsafe fn pixel(tile: &Tile, r: usize) -> (*const u8, *mut u8) {
     unsafe { (if tile.residual.is_null() { tile.residual.cast() } else { *tile.residual.add(r) }, *tile.y.add(r)) }
 }
 
+/// The same vectors for `R` pixels. Most are copies and some loads, which take different pipes.
+#[inline(always)]
+fn some_again<T: Copy, const R: usize, const W: usize>(from: &[T; W]) -> [[T; W]; R] {
+    let first = from.each_ref().map(again);
+    core::array::from_fn(|r| if r % 4 == 1 { from.each_ref().map(again) } else { first })
+}
+
+/// Where pixels `first..first + R` go: read before the first store, which the compiler takes for one to these addresses, so
+/// that stores of neighbours become one.
+///
+/// # Safety
+/// The tile has these pixels.
+#[inline(always)]
+unsafe fn outputs<const R: usize>(tile: &Tile, first: usize) -> [*mut u8; R] {
+    // SAFETY: `ROWS` entries.
+    core::array::from_fn(|r| unsafe { *tile.y.add(first + r) })
+}
+
 fn slow(tile: &Tile) -> Slow<'_> {
     Slow { epilogue: &tile.epilogue, slopes: tile.slopes, channels: tile.channels }
 }
@@ -122,11 +140,8 @@ impl Number for F32 {
     #[inline(always)]
     unsafe fn begin<const R: usize, const W: usize>(tile: &Tile) -> [[float32x4_t; W]; R] {
         // SAFETY: readable up to a multiple of 16 channels.
-        let load = |bias: &[[f32; 4]; W]| core::array::from_fn(|v| unsafe { vld1q_f32(bias[v].as_ptr()) });
-        // SAFETY: as above. Half are copies and half loads, which take different pipes.
-        let bias = unsafe { &*tile.bias.cast() };
-        let first = load(bias);
-        core::array::from_fn(|r| if r % 2 == 0 { first } else { load(again(bias)) })
+        let bias: &[float32x4_t; W] = unsafe { &*tile.bias.cast() };
+        some_again(bias)
     }
     #[inline(always)]
     unsafe fn zero() -> float32x4_t {
@@ -165,12 +180,11 @@ impl Number for F32 {
         if is_plain(&tile.epilogue, DType::F32, !tile.residual.is_null()) && tile.channels >= 4 * W {
             // SAFETY: NEON is part of every 64-bit Arm.
             let (lo, hi) = unsafe { (vdupq_n_f32(tile.epilogue.lo), vdupq_n_f32(tile.epilogue.hi)) };
-            for (r, sums) in sums.into_iter().enumerate() {
+            // SAFETY: as this function's.
+            for (y, sums) in unsafe { outputs::<R>(tile, 0) }.into_iter().zip(sums) {
                 for (v, sum) in sums.into_iter().enumerate() {
-                    // SAFETY: `r` is below `ROWS`, and the channels exist.
-                    unsafe {
-                        vst1q_f32((*tile.y.add(r)).cast::<f32>().add(4 * v), vminnmq_f32(vmaxnmq_f32(sum, lo), hi))
-                    };
+                    // SAFETY: the pixel is the tile's, and the channels exist.
+                    unsafe { vst1q_f32(y.cast::<f32>().add(4 * v), vminnmq_f32(vmaxnmq_f32(sum, lo), hi)) };
                 }
             }
         } else {
@@ -277,10 +291,11 @@ impl Number for F16 {
             // SAFETY: base architecture.
             let [lo, hi] = [tile.epilogue.lo, tile.epilogue.hi]
                 .map(|bound| unsafe { narrow_pair(vdupq_n_f32(bound), vdupq_n_f32(bound)) });
-            for (r, sums) in sums.into_iter().enumerate() {
+            // SAFETY: as this function's.
+            for (y, sums) in unsafe { outputs::<R>(tile, 0) }.into_iter().zip(sums) {
                 for (v, sum) in sums.into_iter().enumerate() {
-                    // SAFETY: `r` is below `ROWS`, and the channels exist.
-                    unsafe { vst1q_u16((*tile.y.add(r)).cast::<u16>().add(8 * v), fminnm_h8(fmaxnm_h8(sum, lo), hi)) };
+                    // SAFETY: the pixel is the tile's, and the channels exist.
+                    unsafe { vst1q_u16(y.cast::<u16>().add(8 * v), fminnm_h8(fmaxnm_h8(sum, lo), hi)) };
                 }
             }
         } else {
@@ -359,14 +374,15 @@ impl Number for I8Dot {
     const VECTOR: usize = 16;
     const CHANNELS: usize = 4;
 
-    unsafe fn prepare(tile: &Tile) -> u32 {
+    unsafe fn prepare<const W: usize>(tile: &Tile) -> u32 {
         // SAFETY: the caller's promise.
-        unsafe { hint_i8(tile) }
+        unsafe { prepare_i8::<W>(tile) }
     }
     #[inline(always)]
     unsafe fn begin<const R: usize, const W: usize>(tile: &Tile) -> [[int32x4_t; W]; R] {
-        // SAFETY: the caller's promise.
-        [unsafe { bias_i8(tile) }; R]
+        // SAFETY: the unit is prepared.
+        let begin: &[int32x4_t; W] = unsafe { &*shared_i8(tile).begin.as_ptr().cast() };
+        some_again(begin)
     }
     #[inline(always)]
     unsafe fn zero() -> int32x4_t {
@@ -407,24 +423,50 @@ impl Number for I8Dot {
     }
 }
 
-/// The hint of an int8 unit.
+/// What the tiles of an int8 unit share, of up to sixteen channels.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Shared {
+    /// What sums begin with.
+    pub begin: [int32x4_t; 4],
+    /// The factors.
+    pub by: [float32x4_t; 4],
+    /// [`Factor::less`] of them.
+    pub less: [float32x4_t; 4],
+}
+const _: () = assert!(size_of::<Shared>() <= ROOM);
+
+/// Writes down what the tiles of an int8 unit share, and returns their hint. Blocks have `W` vectors.
 ///
 /// # Safety
-/// As [`sparrow_kernels::conv::Micro::prepare`].
-pub unsafe fn hint_i8(tile: &Tile) -> u32 {
-    // SAFETY: the caller's promise; the scale is there for an i8 output, which `hint` looks at first.
-    unsafe { Range::hint(tile.bias.cast(), tile.scale, tile.channels, tile.taps * tile.kc, &tile.epilogue) }
+/// As [`sparrow_kernels::conv::Micro::prepare`]; there are at most sixteen channels.
+pub unsafe fn prepare_i8<const W: usize>(tile: &Tile) -> u32 {
+    // SAFETY: the caller's promise. Vectors are readable up to a multiple of 4 channels, the scale for an i8 output.
+    unsafe {
+        let products = tile.taps * tile.kc;
+        let range = Range::new(tile.bias.cast(), tile.scale, tile.channels, products, &tile.epilogue);
+        let mut shared = Shared { begin: [vdupq_n_s32(0); 4], by: [vdupq_n_f32(0.0); 4], less: [vdupq_n_f32(0.0); 4] };
+        for v in 0..tile.channels.div_ceil(4) {
+            shared.begin[v] = range.begin(vld1q_s32(tile.bias.cast::<i32>().add(4 * v)));
+            if tile.epilogue.output == DType::I8 as u32 {
+                shared.by[v] = vld1q_f32(tile.scale.add(4 * v));
+                shared.less[v] = Factor::less(shared.by[v]);
+            }
+        }
+        tile.room.cast::<Shared>().write(shared);
+        let plain = is_plain(&tile.epilogue, DType::I8, false) && tile.channels >= 4 * W;
+        range as u32 + if plain { PLAIN } else { 0 }
+    }
 }
 
-/// What int8 sums begin with.
+/// What [`prepare_i8`] wrote.
 ///
 /// # Safety
-/// The tile has `W` vectors.
+/// It was called for the tile's unit.
 #[inline(always)]
-pub unsafe fn bias_i8<const W: usize>(tile: &Tile) -> [int32x4_t; W] {
-    let range = Range::from_hint(tile.hint);
-    // SAFETY: readable up to a multiple of 16 channels.
-    core::array::from_fn(|v| range.begin(unsafe { vld1q_s32(tile.bias.cast::<i32>().add(4 * v)) }))
+pub unsafe fn shared_i8(tile: &Tile) -> &Shared {
+    // SAFETY: the caller's promise.
+    unsafe { &*tile.room.cast() }
 }
 
 /// Finishes pixels `first..first + R` of an int8 tile.
@@ -434,13 +476,13 @@ pub unsafe fn bias_i8<const W: usize>(tile: &Tile) -> [int32x4_t; W] {
 #[inline(always)]
 pub unsafe fn finish_i8<const R: usize, const W: usize>(tile: &Tile, first: usize, sums: [[int32x4_t; W]; R]) {
     let range = Range::from_hint(tile.hint);
-    if is_plain(&tile.epilogue, DType::I8, !tile.residual.is_null()) && tile.channels >= 4 * W {
+    if tile.hint & PLAIN != 0 && tile.residual.is_null() {
         // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
         unsafe {
             match range {
                 Range::Whole => store_i8(tile, first, sums, Range::Whole),
                 Range::Tiny => store_i8(tile, first, sums, Range::Tiny),
-                Range::Short => store_i8(tile, first, sums, Range::Short),
+                Range::Relu => store_i8(tile, first, sums, Range::Relu),
                 Range::Any => store_i8(tile, first, sums, Range::Any),
             }
         }
@@ -476,22 +518,29 @@ pub unsafe fn slow_i8(tile: &Tile, pixels: core::ops::Range<usize>, sums: *const
 #[inline(always)]
 unsafe fn store_i8<const R: usize, const W: usize>(tile: &Tile, first: usize, sums: [[int32x4_t; W]; R], range: Range) {
     let requant = Requant::new(&tile.epilogue, range);
-    // SAFETY: `W` vectors of factors are readable; y has `ROWS` pixels, of `4 * W` channels.
+    // SAFETY: the unit is prepared; y has `ROWS` pixels, of `4 * W` channels.
     unsafe {
-        let factors: [float32x4_t; W] = core::array::from_fn(|v| vld1q_f32(tile.scale.add(4 * v)));
-        for (r, sums) in sums.into_iter().enumerate() {
-            let y = (*tile.y.add(first + r)).cast::<i8>();
+        let Shared { by, less, .. } = shared_i8(tile);
+        let by = *by;
+        let y: [_; R] = outputs(tile, first);
+        // All of them before the first is stored: an in-order core has something to do while each waits.
+        let mut codes = sums;
+        for codes in &mut codes {
+            if W == 4 {
+                let four = requant.round16([codes[0], codes[1 % W], codes[2 % W], codes[3 % W]], &by, less);
+                codes.copy_from_slice(&four[..W]);
+            } else {
+                for (v, code) in codes.iter_mut().enumerate() {
+                    *code = requant.round(*code, Factor { by: by[v], less: again(&less[v]) });
+                }
+            }
+        }
+        for (y, codes) in y.into_iter().zip(codes) {
             match W {
-                4 => vst1q_s8(
-                    y,
-                    requant.codes16(core::array::from_fn(|v| sums[v % W]), core::array::from_fn(|v| factors[v % W])),
-                ),
-                2 => vst1_s8(
-                    y,
-                    requant.codes8(core::array::from_fn(|v| sums[v % W]), core::array::from_fn(|v| factors[v % W])),
-                ),
+                4 => vst1q_s8(y.cast(), requant.narrow16([codes[0], codes[1 % W], codes[2 % W], codes[3 % W]])),
+                2 => vst1_s8(y.cast(), requant.narrow8([codes[0], codes[1 % W]])),
                 _ => {
-                    let codes = requant.codes8([sums[0]; 2], [factors[0]; 2]);
+                    let codes = requant.narrow8([codes[0]; 2]);
                     y.cast::<i32>().write_unaligned(vget_lane_s32::<0>(vreinterpret_s32_s8(codes)));
                 }
             }

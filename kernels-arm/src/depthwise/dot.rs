@@ -10,15 +10,16 @@
 //! ```
 //!
 //! The 3x3 kernel with neighbouring columns, where eight channels exist and the last step is a plain one, needs no
-//! buffer: the three columns of an output stay in registers, and the next output turns but one (or `stride`) of them.
+//! buffer: the three columns of an output stay in registers, and the next output turns but one (or two, of stride 2) of
+//! them. With stride 1, two output rows share columns of four rows, with weights r0 r1 r2 - and - r0 r1 r2: half the turns.
 //!
 //! Columns outside the picture are the turned pad, so borders are no special case. Dropped taps are zero weights: there
 //! is no saving from them here, since the dot product takes a whole column of the kernel.
 
-use crate::finish::{Range, Requant, Slow, is_plain};
+use crate::finish::{Factor, Range, Requant, Slow, is_plain};
 use crate::simd::*;
 use core::arch::aarch64::*;
-use sparrow_kernels::depthwise::{InputRow, Row, RowMicro};
+use sparrow_kernels::depthwise::{InputRow, MAX_ROWS, Row, RowMicro};
 use sparrow_kernels::{Call, ConvParams, DType};
 
 /// Most rows of a kernel, in groups of four.
@@ -52,8 +53,10 @@ pub struct Dot<const SPARSE: bool>;
 impl<const SPARSE: bool> RowMicro for Dot<SPARSE> {
     unsafe fn prepare(row: &Row) -> u32 {
         // SAFETY: the caller's promise.
-        unsafe { Range::hint(row.bias.cast(), row.scale, row.channels, row.kh * row.kw, &row.epilogue) }
+        unsafe { Range::new(row.bias.cast(), row.scale, row.channels, row.kh * row.kw, &row.epilogue) as u32 }
     }
+
+    const ROWS: usize = 2;
 
     unsafe fn row(row: &Row) {
         // SAFETY: the caller's promise.
@@ -61,15 +64,42 @@ impl<const SPARSE: bool> RowMicro for Dot<SPARSE> {
     }
 }
 
+/// Whether the last step is a plain one and the kernel one that [`Eight::pair`] and [`Eight::slide`] make.
+fn slides(row: &Row) -> bool {
+    is_plain(&row.epilogue, DType::I8, !row.residual.is_null())
+        && (row.kh, row.kw, row.dil_w) == (3, 3, 1)
+        && row.stride_w <= 2
+        && Range::from_hint(row.hint) != Range::Any
+}
+
 /// # Safety
 /// As [`RowMicro::row`].
-#[inline(never)]
 unsafe fn dense(row: &Row) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if slides(row) && row.stride_w == 1 {
+            return channels(row, 0);
+        }
+        (0..row.rows).for_each(|n| channels(&row.one(n), 0));
+    }
+}
+
+/// Channels `first..`, a multiple of eight.
+///
+/// # Safety
+/// As [`RowMicro::row`]; it is one row, or one whose pairs [`Eight::pair`] makes.
+#[inline(never)]
+unsafe fn channels(row: &Row, first: usize) {
     let mut room = Room { kernel: [[ZERO; GROUPS]; WIDTH], columns: [ZERO; COLUMNS] };
-    for channel in (0..row.channels).step_by(8) {
+    for channel in (first..row.channels).step_by(8) {
         let block = row.weights.wrapping_add(channel / 16 * row.kh * row.kw * 16 + channel % 16);
-        // SAFETY: the channel and its weights exist.
-        unsafe { Eight { row, channel, weights: block, room: &mut room }.run() };
+        // SAFETY: the channel and its weights exist. The last few channels go row by row.
+        unsafe {
+            if row.rows > 1 && row.channels - channel < 8 {
+                return (0..row.rows).for_each(|n| channels(&row.one(n), channel));
+            }
+            Eight { row, channel, weights: block, room: &mut room }.run();
+        }
     }
 }
 
@@ -89,8 +119,8 @@ unsafe fn sparse(row: &Row) {
                 weights = weights.add(16);
             }
             positions = positions.add(kept);
-            let inputs: [InputRow; 4 * GROUPS] = core::array::from_fn(|ky| {
-                let input = *row.inputs.add(ky.min(row.kh - 1));
+            let inputs: [InputRow; MAX_ROWS * 4 * GROUPS] = core::array::from_fn(|i| {
+                let input = *row.inputs.add(i.min(row.rows * row.kh - 1));
                 InputRow { start: input.start.add(channel), ..input }
             });
             let size = DType::ALL[row.epilogue.output as usize].size();
@@ -140,27 +170,25 @@ struct Eight<'a> {
     room: &'a mut Room,
 }
 
-/// The columns of three rows, eight channels of them.
-struct Columns {
+/// The columns of `R` rows, eight channels of them.
+struct Columns<const R: usize> {
     /// The next column.
-    x: [*const u8; 3],
-    step: [usize; 3],
+    x: [*const u8; R],
+    step: [usize; R],
     pad: *const u8,
     /// Its place in the picture.
     at: isize,
     in_w: usize,
 }
 
-impl Columns {
+impl<const R: usize> Columns<R> {
     /// From the first window's first.
     ///
     /// # Safety
-    /// There are three input rows; the channel exists.
+    /// The channel exists.
     #[inline(always)]
-    unsafe fn new(row: &Row, channel: usize) -> Self {
+    unsafe fn new(row: &Row, inputs: [InputRow; R], channel: usize) -> Self {
         let at = row.pad_left.wrapping_neg();
-        // SAFETY: the caller's promise.
-        let inputs: [_; 3] = core::array::from_fn(|ky| unsafe { *row.inputs.add(ky) });
         Self {
             x: inputs.map(|row| row.start.wrapping_add(channel).wrapping_offset(at.wrapping_mul(row.step as isize))),
             step: inputs.map(|row| row.step),
@@ -170,22 +198,67 @@ impl Columns {
         }
     }
 
-    /// The next column, turned; the pad outside the picture.
+    /// Whether the next `count` columns are in the picture.
+    #[inline(always)]
+    fn inside(&self, count: usize) -> bool {
+        self.at >= 0 && self.at as usize + count <= self.in_w
+    }
+
+    /// The next column, turned; the pad outside the picture. `INSIDE`: it is in the picture.
     ///
     /// # Safety
     /// Columns below `in_w` have eight channels from this one on, and so has the pad.
     #[inline(always)]
-    unsafe fn next(&mut self) -> Turned {
-        let inside = (self.at as usize) < self.in_w;
-        let place = |x: *const u8| if inside { x } else { self.pad };
-        let [a, b, c] = self.x;
-        // SAFETY: the caller's promise.
-        let rows = unsafe { [vld1_s8(place(a).cast()), vld1_s8(place(b).cast()), vld1_s8(place(c).cast()), ZERO_ROW] };
-        self.at += 1;
-        for (x, step) in self.x.iter_mut().zip(self.step) {
-            *x = x.wrapping_add(step);
+    unsafe fn next<const INSIDE: bool>(&mut self) -> Turned {
+        let inside = INSIDE || (self.at as usize) < self.in_w;
+        let mut rows = [ZERO_ROW; 4];
+        for ky in 0..R {
+            // SAFETY: the caller's promise.
+            rows[ky] = unsafe { vld1_s8((if inside { self.x[ky] } else { self.pad }).cast()) };
+            self.x[ky] = self.x[ky].wrapping_add(self.step[ky]);
         }
+        self.at += 1;
         turn(rows)
+    }
+}
+
+/// The last step of eight channels.
+struct Last {
+    bias: [int32x4_t; 2],
+    by: [float32x4_t; 2],
+    less: [float32x4_t; 2],
+    requant: Requant,
+}
+
+impl Last {
+    /// # Safety
+    /// The channel exists: per-channel vectors are padded to 16 channels.
+    #[inline(always)]
+    unsafe fn new(row: &Row, channel: usize, range: Range) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (bias, scale) = (row.bias.cast::<i32>().add(channel), row.scale.add(channel));
+            let by = [vld1q_f32(scale), vld1q_f32(scale.add(4))];
+            Self {
+                bias: [range.begin(vld1q_s32(bias)), range.begin(vld1q_s32(bias.add(4)))],
+                by,
+                less: by.map(Factor::less),
+                requant: Requant::new(&row.epilogue, range),
+            }
+        }
+    }
+
+    /// What the sums of an output begin with.
+    #[inline(always)]
+    fn begin(&self) -> [int32x4_t; 2] {
+        [again(&self.bias[0]), again(&self.bias[1])]
+    }
+
+    /// Its codes.
+    #[inline(always)]
+    fn codes(&self, sums: [int32x4_t; 2]) -> int8x8_t {
+        let factor = |v: usize| Factor { by: self.by[v], less: again(&self.less[v]) };
+        self.requant.codes8(sums, [factor(0), factor(1)])
     }
 }
 
@@ -206,18 +279,16 @@ impl Eight<'_> {
         // SAFETY: the caller's promise.
         let tap = |tap: usize| unsafe { vld1_s8(weights.add(16 * tap).cast()) };
         let row = self.row;
-        let plain = is_plain(&row.epilogue, DType::I8, !row.residual.is_null()) && row.channels - self.channel >= 8;
-        if plain && (row.kh, row.kw, row.dil_w) == (3, 3, 1) && row.stride_w <= 2 {
-            let weights = core::array::from_fn(|kx| turn([tap(kx), tap(3 + kx), tap(6 + kx), ZERO_ROW]));
+        if slides(row) && row.channels - self.channel >= 8 {
             // SAFETY: the caller's promise; eight channels exist.
             return unsafe {
                 match (row.stride_w, Range::from_hint(row.hint)) {
-                    (1, Range::Whole) => self.slide::<1>(weights, Range::Whole),
-                    (1, Range::Tiny) => self.slide::<1>(weights, Range::Tiny),
-                    (1, _) => self.slide::<1>(weights, Range::Any),
-                    (_, Range::Whole) => self.slide::<2>(weights, Range::Whole),
-                    (_, Range::Tiny) => self.slide::<2>(weights, Range::Tiny),
-                    _ => self.slide::<2>(weights, Range::Any),
+                    (1, Range::Relu) => self.pair(tap, Range::Relu),
+                    (1, Range::Whole) => self.pair(tap, Range::Whole),
+                    (1, _) => self.pair(tap, Range::Tiny),
+                    (_, Range::Relu) => self.slide(tap, Range::Relu),
+                    (_, Range::Whole) => self.slide(tap, Range::Whole),
+                    (_, _) => self.slide(tap, Range::Tiny),
                 }
             };
         }
@@ -228,51 +299,120 @@ impl Eight<'_> {
         }
     }
 
-    /// The row of a 3x3 kernel with stride `S`, two outputs at a time, so that their instructions need not wait for one
-    /// another. Columns stay where they are, and their names take turns.
+    /// The row of a 3x3 kernel with stride 1, or two rows. Columns stay where they are, and their names take turns.
     ///
     /// # Safety
-    /// As [`Eight::run`]; eight channels exist and the last step is a plain one.
+    /// As [`Eight::run`]; eight channels exist and the row [`slides`].
     #[inline(always)]
-    unsafe fn slide<const S: usize>(&self, weights: [Turned; 3], range: Range) {
+    unsafe fn pair(&self, tap: impl Fn(usize) -> int8x8_t, range: Range) {
         let row = self.row;
-        let requant = Requant::new(&row.epilogue, range);
-        // SAFETY: bias, factors and pad are padded to 16 channels; there are three input rows; columns below `in_w` and
-        // the outputs exist, with eight channels.
+        let weights: [[Turned; 2]; 3] = core::array::from_fn(|kx| {
+            let first = turn([tap(kx), tap(3 + kx), tap(6 + kx), ZERO_ROW]);
+            // SAFETY: NEON is part of every 64-bit Arm. One row on.
+            let next = |v: int8x16_t| unsafe { vreinterpretq_s8_s32(vshlq_n_s32::<8>(vreinterpretq_s32_s8(v))) };
+            [first, first.map(next)]
+        });
+        // SAFETY: there are three input rows for each output row; columns below `in_w` and the outputs exist, with eight
+        // channels.
         unsafe {
-            let (bias, scale) = (row.bias.cast::<i32>().add(self.channel), row.scale.add(self.channel));
-            let bias = [range.begin(vld1q_s32(bias)), range.begin(vld1q_s32(bias.add(4)))];
-            let factors = [vld1q_f32(scale), vld1q_f32(scale.add(4))];
-            let mut input = Columns::new(row, self.channel);
-            // Two outputs take 3 + S columns, the next two begin with the last 3 - S of them.
-            let mut columns = [ZERO; 8];
-            for column in 0..3 - S {
-                columns[column] = input.next();
-            }
-            let (mut y, mut left) = (row.y.add(self.channel), row.out_w);
-            loop {
-                for turns in 0..2 {
-                    let place = |column: usize| (turns * 2 * S + column) % (4 * S);
-                    for new in 3 - S..3 + S {
-                        columns[place(new)] = input.next();
-                    }
-                    let mut sums = [*again(&bias), *again(&bias)];
-                    for (kx, [low, high]) in weights.into_iter().enumerate() {
-                        for (out, sums) in sums.iter_mut().enumerate() {
-                            let column = columns[place(out * S + kx)];
-                            *sums = [sdot(sums[0], low, column[0]), sdot(sums[1], high, column[1])];
+            let last = Last::new(row, self.channel, range);
+            let inputs = core::array::from_fn(|ky| *row.inputs.add(if ky < 3 { ky } else { row.rows * 3 - 1 }));
+            let mut input = Columns::<4>::new(row, inputs, self.channel);
+            let (mut a, mut b) = (input.next::<false>(), input.next::<false>());
+            // A row without a neighbour is one for itself, which is stored first.
+            let (mut y, next) = (row.y.add(self.channel), (row.rows - 1) * row.y_row);
+            macro_rules! output {
+                ($a:expr, $b:expr, $c:expr) => {
+                    let mut sums = [last.begin(), last.begin()];
+                    for (weights, column) in weights.iter().zip([$a, $b, $c]) {
+                        for (sums, weights) in sums.iter_mut().zip(weights) {
+                            *sums = [sdot(sums[0], weights[0], column[0]), sdot(sums[1], weights[1], column[1])];
                         }
                     }
-                    let codes = [requant.codes8(sums[0], factors), requant.codes8(sums[1], factors)];
-                    // The second of an odd number goes where the first will.
-                    vst1_s8(y.wrapping_add(usize::from(left > 1) * row.y_step).cast(), codes[1]);
+                    let codes = [last.codes(sums[0]), last.codes(sums[1])];
+                    vst1_s8(y.wrapping_add(next).cast(), codes[1]);
                     vst1_s8(y.cast(), codes[0]);
-                    y = y.wrapping_add(2 * row.y_step);
-                    if left <= 2 {
-                        return;
+                    y = y.wrapping_add(row.y_step);
+                };
+            }
+            // First the outputs whose last column is in the picture.
+            let inside = usize::try_from(row.in_w as isize - input.at).unwrap_or(0).min(row.out_w);
+            if inside > 0 {
+                let mut left = inside;
+                (a, b) = loop {
+                    let c = input.next::<true>();
+                    output!(a, b, c);
+                    if left == 1 {
+                        break (b, c);
                     }
-                    left -= 2;
+                    a = input.next::<true>();
+                    output!(b, c, a);
+                    if left == 2 {
+                        break (c, a);
+                    }
+                    b = input.next::<true>();
+                    output!(c, a, b);
+                    if left == 3 {
+                        break (a, b);
+                    }
+                    left -= 3;
+                };
+            }
+            for _ in inside..row.out_w {
+                let c = input.next::<false>();
+                output!(a, b, c);
+                (a, b) = (b, c);
+            }
+        }
+    }
+
+    /// The row of a 3x3 kernel with stride 2, two outputs at a time, so that their instructions need not wait for one another.
+    ///
+    /// # Safety
+    /// As [`Eight::pair`]; it is one row.
+    #[inline(always)]
+    unsafe fn slide(&self, tap: impl Fn(usize) -> int8x8_t, range: Range) {
+        let row = self.row;
+        let weights: [Turned; 3] = core::array::from_fn(|kx| turn([tap(kx), tap(3 + kx), tap(6 + kx), ZERO_ROW]));
+        // SAFETY: as in `pair`.
+        unsafe {
+            let last = Last::new(row, self.channel, range);
+            let inputs = core::array::from_fn(|ky| *row.inputs.add(ky));
+            let mut input = Columns::<3>::new(row, inputs, self.channel);
+            let mut columns = [ZERO; 5];
+            columns[4] = input.next::<false>();
+            let (mut y, mut left) = (row.y.add(self.channel), row.out_w);
+            loop {
+                // Two outputs take five columns, the next two begin with the last of them.
+                columns[0] = columns[4];
+                macro_rules! two {
+                    ($inside:literal) => {
+                        for column in &mut columns[1..] {
+                            *column = input.next::<$inside>();
+                        }
+                    };
                 }
+                if input.inside(4) {
+                    two!(true);
+                } else {
+                    two!(false);
+                }
+                let mut sums = [last.begin(), last.begin()];
+                for (kx, weights) in weights.iter().enumerate() {
+                    for (out, sums) in sums.iter_mut().enumerate() {
+                        let column = columns[2 * out + kx];
+                        *sums = [sdot(sums[0], weights[0], column[0]), sdot(sums[1], weights[1], column[1])];
+                    }
+                }
+                let codes = [last.codes(sums[0]), last.codes(sums[1])];
+                // The second of an odd number goes where the first will.
+                vst1_s8(y.wrapping_add(usize::from(left > 1) * row.y_step).cast(), codes[1]);
+                vst1_s8(y.cast(), codes[0]);
+                if left <= 2 {
+                    return;
+                }
+                y = y.wrapping_add(2 * row.y_step);
+                left -= 2;
             }
         }
     }
@@ -377,6 +517,7 @@ impl Eight<'_> {
         // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
         unsafe {
             match (plain, Range::from_hint(row.hint)) {
+                (true, Range::Relu) => self.store::<K>(first, count, Range::Relu),
                 (true, Range::Tiny | Range::Whole) => self.store::<K>(first, count, Range::Tiny),
                 (true, _) => self.store::<K>(first, count, Range::Any),
                 (false, _) => self.store_slow::<K>(first, count),
@@ -425,7 +566,7 @@ impl Eight<'_> {
         unsafe {
             let (bias, scale) = (row.bias.cast::<i32>().add(self.channel), row.scale.add(self.channel));
             let bias = [range.begin(vld1q_s32(bias)), range.begin(vld1q_s32(bias.add(4)))];
-            let factors = [vld1q_f32(scale), vld1q_f32(scale.add(4))];
+            let factors = [vld1q_f32(scale), vld1q_f32(scale.add(4))].map(|by| Factor { by, less: Factor::less(by) });
             let y = row.y.add(first * row.y_step + self.channel);
             let put = |i: usize, sums| vst1_s8(y.add(i * row.y_step).cast(), requant.codes8(sums, factors));
             for i in (0..count / OUTS * OUTS).step_by(OUTS) {

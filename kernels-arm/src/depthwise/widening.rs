@@ -3,7 +3,7 @@
 //! Pixel by pixel, eight channels at a time: inputs and weights are widened to 16 bits, products added up in 32.
 
 use super::dot::put_slow;
-use crate::finish::{Range, Requant, is_plain};
+use crate::finish::{Factor, Range, Requant, is_plain};
 use crate::simd::load_bytes;
 use core::arch::aarch64::*;
 use sparrow_kernels::DType;
@@ -16,7 +16,7 @@ pub struct Widening<const SPARSE: bool>;
 impl<const SPARSE: bool> RowMicro for Widening<SPARSE> {
     unsafe fn prepare(row: &Row) -> u32 {
         // SAFETY: the caller's promise.
-        unsafe { Range::hint(row.bias.cast(), row.scale, row.channels, row.kh * row.kw, &row.epilogue) }
+        unsafe { Range::new(row.bias.cast(), row.scale, row.channels, row.kh * row.kw, &row.epilogue) as u32 }
     }
 
     unsafe fn row(row: &Row) {
@@ -72,11 +72,11 @@ unsafe fn pixel(row: &Row, channel: usize, ox: usize, x: &[*const u8], weights: 
             return put_slow(row, channel, ox, &sums);
         }
         let scale = row.scale.add(channel);
-        let factors = [vld1q_f32(scale), vld1q_f32(scale.add(4))];
+        let factors = [vld1q_f32(scale), vld1q_f32(scale.add(4))].map(|by| Factor { by, less: Factor::less(by) });
         let codes = match range {
             Range::Whole => Requant::new(&row.epilogue, Range::Whole).codes8(sums, factors),
             Range::Tiny => Requant::new(&row.epilogue, Range::Tiny).codes8(sums, factors),
-            Range::Short => Requant::new(&row.epilogue, Range::Short).codes8(sums, factors),
+            Range::Relu => Requant::new(&row.epilogue, Range::Relu).codes8(sums, factors),
             Range::Any => Requant::new(&row.epilogue, Range::Any).codes8(sums, factors),
         };
         vst1_s8(row.y.add(ox * row.y_step + channel).cast(), codes);
