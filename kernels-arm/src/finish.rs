@@ -74,24 +74,37 @@ impl Range {
         if epilogue.output != DType::I8 as u32 {
             return Self::Any;
         }
-        // SAFETY: readable by the caller's promise.
-        let vectors = || (0..channels).step_by(4).map(|c| unsafe { (vld1q_s32(bias.add(c)), vld1q_f32(scale.add(c))) });
-        let range = match (bounds(epilogue) == [-128, 127], epilogue.y_zero) {
-            (true, -128) if vectors().all(|(_, factor)| vminvq_f32(factor) >= 0.0) => Self::Relu,
-            (true, zero) if zero % 2 == 0 => Self::Whole,
-            _ => Self::Tiny,
-        };
-        // With room for the bounds' own rounding. NaN is below nothing.
+        let bytes = bounds(epilogue) == [-128, 127];
+        let candidates = [
+            (Self::Relu, bytes && epilogue.y_zero == -128),
+            (Self::Whole, bytes && epilogue.y_zero % 2 == 0),
+            (Self::Tiny, true),
+        ];
+        // With room for the bound's own rounding.
         let most = vdupq_n_f32(products as f32 * 16384.0 + 64.0);
-        let linear = vdupq_n_f32(if range == Self::Relu { 8_388_608.0 } else { 4_194_304.0 });
-        let holds = vectors().all(|(bias, factor)| {
-            let (sum, factor) = (vaddq_f32(vabsq_f32(vcvtq_f32_s32(bias)), most), vabsq_f32(factor));
-            let code = vmulq_f32(range.value(range.begin(vcvtq_s32_f32(sum))), factor);
+        let holds = |range: Self| {
+            (0..channels).step_by(4).all(|channel| {
+                // SAFETY: readable by the caller's promise.
+                let (bias, factor) = unsafe { (vld1q_s32(bias.add(channel)), vld1q_f32(scale.add(channel))) };
+                range.holds(vaddq_f32(vabsq_f32(vcvtq_f32_s32(bias)), most), factor)
+            })
+        };
+        candidates.into_iter().find(|&(range, may)| may && holds(range)).map_or(Self::Any, |(range, _)| range)
+    }
+
+    /// Whether it is right for sums of at most so much. NaN is below nothing.
+    #[inline(always)]
+    fn holds(self, sum: float32x4_t, factor: float32x4_t) -> bool {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe {
+            let linear = vdupq_n_f32(if self == Self::Relu { 8_388_608.0 } else { 4_194_304.0 });
+            let size = vabsq_f32(factor);
+            let code = vmulq_f32(self.value(self.begin(vcvtq_s32_f32(sum))), size);
             // Bounds are within 256, as `check` has proved.
-            let right = vorrq_u32(vcltq_f32(sum, linear), vcgeq_f32(vmulq_f32(factor, linear), vdupq_n_f32(512.0)));
-            vmaxvq_f32(sum) < 134_217_728.0 && vmaxvq_f32(code) < 32_000.0 && vminvq_u32(right) != 0
-        });
-        if holds { range } else { Self::Any }
+            let right = vorrq_u32(vcltq_f32(sum, linear), vcgeq_f32(vmulq_f32(size, linear), vdupq_n_f32(512.0)));
+            let signs = self != Self::Relu || vminvq_f32(factor) >= 0.0;
+            signs && vmaxvq_f32(sum) < 134_217_728.0 && vmaxvq_f32(code) < 32_000.0 && vminvq_u32(right) != 0
+        }
     }
 
     /// What sums begin with beside the bias.

@@ -23,7 +23,7 @@ pub const MAX_RUNS: usize = 1024;
 /// Most taps of a kernel.
 pub const MAX_TAPS: usize = MAX_RUNS / SCALAR_ROWS;
 /// Most pixels of one tile.
-pub const MAX_ROWS: usize = 64;
+pub const MAX_ROWS: usize = 112;
 /// Bytes of [`Tile::room`].
 pub const ROOM: usize = 192;
 /// Bytes of input a unit should read: half of a small core's L2 cache.
@@ -652,8 +652,8 @@ impl Walk<'_> {
         let taps = p.kh as usize * p.kw as usize;
         // SAFETY: written by the caller's promise.
         unsafe {
-            for run in &mut to.runs[..taps * M::ROWS] {
-                run.write(run.assume_init().wrapping_add(x));
+            for runs in to.runs.chunks_exact_mut(M::ROWS).take(taps) {
+                (0..M::ROWS).for_each(|row| _ = runs[row].write(runs[row].assume_init().wrapping_add(x)));
             }
             for to in &mut to.y[..M::ROWS] {
                 to.write(to.assume_init().wrapping_add(y));

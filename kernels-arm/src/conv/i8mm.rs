@@ -13,9 +13,12 @@
 //! Zips take the same pipes as products, so a tile is many pixels: its weights are zipped once, into a buffer on the stack
 //! that stays in L1, and then used by two pairs of pixels at a time, whose 16 vectors of sums leave registers for the
 //! operands: 8 products of each of 4 pixels by 16 channels take 16 SMMLA and 2 zips, where SDOT takes 32. (With three pairs
-//! the compiler keeps sums in memory.) Kept units of a sparse block are paired the same way, and three pairs of pixels share
-//! them, since loading units one by one leaves fewer registers occupied than 16-byte loads do. Sums stay in SMMLA's order
-//! until they are bytes. A lone pixel has nothing to pair with, and goes to SDOT.
+//! the compiler keeps sums in memory.) Sums stay in SMMLA's order until they are bytes. A lone pixel has nothing to pair with,
+//! and goes to SDOT.
+//!
+//! Kept units of a sparse block are paired too, and three pairs of pixels share them, since they leave fewer registers
+//! occupied. Two that lie within 16 bytes are *near*: one table look-up joins those of two pixels. What is left over is
+//! paired as it comes, *far*, and gathered word by word. A tap's near pairs come first.
 
 use super::number::{I8Dot, Shared, prepare_i8, shared_i8, slow_i8};
 use super::{single, sparse_single};
@@ -27,8 +30,8 @@ use sparrow_kernels::Call;
 use sparrow_kernels::conv::{Micro, Tile, weight_shape};
 
 /// Pixels of a tile, or a few less: divides pictures of 14, 28, 56, .. pixels a side, or nearly.
-const MOST: usize = 56;
-/// Pairs of units there is room for: 36 KiB.
+const MOST: usize = 112;
+/// Pairs of units there is room for: 40 KiB.
 const ROOM: usize = 256;
 
 /// The weights of a pair of units, zipped, and where a sparse block's pair lies in a run.
@@ -36,8 +39,17 @@ const ROOM: usize = 256;
 #[repr(C)]
 struct Pair {
     weights: [int32x4_t; 8],
-    /// Bytes from the start of the run to each unit.
+    /// What takes the units of two pixels out of their 16 bytes, if they are near.
+    table: uint8x16_t,
+    /// Bytes from the start of the run to each unit; or, if they are near, to the 16 bytes.
     at: [usize; 2],
+}
+
+/// The pairs of a panel or block.
+struct Pairs {
+    pairs: [MaybeUninit<Pair>; ROOM],
+    /// How many of each tap's are near.
+    near: [MaybeUninit<u16>; ROOM],
 }
 
 /// Whether the zipped weights of sixteen channels fit the room.
@@ -67,12 +79,16 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
                 (1, true) => return sparse_single::<I8Dot, 4>(tile, Self::ROWS),
                 _ => {}
             }
-            let mut room = [const { MaybeUninit::<Pair>::uninit() }; ROOM];
-            let pairs = room.as_mut_ptr().cast::<Pair>();
-            zip_weights::<SPARSE>(tile, pairs);
+            let mut pairs =
+                Pairs { pairs: [const { MaybeUninit::uninit() }; ROOM], near: [const { MaybeUninit::uninit() }; ROOM] };
+            if SPARSE {
+                zip_kept(tile, &mut pairs)
+            } else {
+                zip_all(tile, &mut pairs)
+            }
             let last = Last::new(tile);
             for first in (0..tile.rows).step_by(2 * PAIRS) {
-                last.finish(first, sums::<PAIRS, SPARSE>(tile, pairs, first, &last.begin));
+                last.finish(first, sums::<PAIRS, SPARSE>(tile, &pairs, first, &last.begin));
             }
         }
     }
@@ -91,32 +107,107 @@ unsafe fn units<const SPARSE: bool>(tile: &Tile, tap: usize) -> usize {
     if SPARSE { usize::from(unsafe { *tile.counts.add(tap) }) } else { tile.kc.div_ceil(4) }
 }
 
-/// Zips the weights of every pair of units; one without a neighbour has zeros for a second.
+/// The zipped weights of a pair; one without a neighbour has zeros for a second.
 ///
 /// # Safety
-/// The tile's weights and positions are valid and there is room for the pairs.
-unsafe fn zip_weights<const SPARSE: bool>(tile: &Tile, mut to: *mut Pair) {
-    let (mut from, mut positions) = (tile.weights.cast::<i32>(), tile.positions);
-    // SAFETY: a unit has 64 bytes of weights and, sparse, a position.
+/// A unit has 64 bytes of weights.
+#[inline(always)]
+unsafe fn zip(even: *const i32, odd: Option<*const i32>) -> [int32x4_t; 8] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut weights = [vdupq_n_s32(0); 8];
+        for v in 0..4 {
+            let even = vld1q_s32(even.add(4 * v));
+            let odd = odd.map_or(vdupq_n_s32(0), |odd| vld1q_s32(odd.add(4 * v)));
+            (weights[2 * v], weights[2 * v + 1]) = (vzip1q_s32(even, odd), vzip2q_s32(even, odd));
+        }
+        weights
+    }
+}
+
+/// Zips the weights of a dense panel.
+///
+/// # Safety
+/// The tile's weights are valid and there is room for the pairs.
+unsafe fn zip_all(tile: &Tile, pairs: &mut Pairs) {
+    let (mut from, mut to) = (tile.weights.cast::<i32>(), pairs.pairs.as_mut_ptr().cast::<Pair>());
+    // SAFETY: the caller's promise.
     unsafe {
         for tap in 0..tile.taps {
-            let mut left = units::<SPARSE>(tile, tap);
-            while left > 0 {
-                let count = left.min(2);
-                for v in 0..4 {
-                    let even = vld1q_s32(from.add(4 * v));
-                    let odd = if count == 2 { vld1q_s32(from.add(16 + 4 * v)) } else { vdupq_n_s32(0) };
-                    (*to).weights[2 * v] = vzip1q_s32(even, odd);
-                    (*to).weights[2 * v + 1] = vzip2q_s32(even, odd);
-                }
-                if SPARSE {
-                    (*to).at = [0, count - 1].map(|i| 4 * usize::from(*positions.add(i)));
-                    positions = positions.add(count);
-                }
-                (from, to, left) = (from.add(16 * count), to.add(1), left - count);
+            let units = units::<false>(tile, tap);
+            for _ in 0..units / 2 {
+                (*to).weights = zip(from, Some(from.add(16)));
+                (from, to) = (from.add(32), to.add(1));
+            }
+            if units % 2 == 1 {
+                (*to).weights = zip(from, None);
+                (from, to) = (from.add(16), to.add(1));
             }
         }
     }
+}
+
+/// Zips the weights of a sparse block.
+///
+/// # Safety
+/// The tile's weights and positions are valid and there is room for the pairs.
+unsafe fn zip_kept(tile: &Tile, pairs: &mut Pairs) {
+    let (mut from, mut positions) = (tile.weights.cast::<i32>(), tile.positions);
+    let mut to = pairs.pairs.as_mut_ptr().cast::<Pair>();
+    // A run may be read to the end of its last unit.
+    let window = (4 * tile.kc.div_ceil(4)).checked_sub(16);
+    // SAFETY: a unit has 64 bytes of weights and a position.
+    unsafe {
+        for tap in 0..tile.taps {
+            let units = units::<true>(tile, tap);
+            let (mut near, mut far) = (to, to.add(units.div_ceil(2)));
+            let at = |n: usize| 4 * usize::from(*positions.add(n));
+            // A unit that had no near one.
+            let mut left = None;
+            let mut n = 0;
+            while n < units {
+                let (even, weights) = (at(n), from.add(16 * n));
+                match window {
+                    Some(most) if n + 1 < units && at(n + 1) - even <= 12 => {
+                        let start = even.min(most);
+                        (*near).weights = zip(weights, Some(weights.add(16)));
+                        (*near).at = [start; 2];
+                        (*near).table = table(even - start, at(n + 1) - start);
+                        near = near.add(1);
+                        n += 2;
+                        continue;
+                    }
+                    _ => {}
+                }
+                left = match left {
+                    None => Some(n),
+                    Some(before) => {
+                        far = far.sub(1);
+                        (*far).weights = zip(from.add(16 * before), Some(weights));
+                        (*far).at = [at(before), even];
+                        None
+                    }
+                };
+                n += 1;
+            }
+            if let Some(n) = left {
+                far = far.sub(1);
+                (*far).weights = zip(from.add(16 * n), None);
+                (*far).at = [at(n); 2];
+            }
+            pairs.near[tap].write(near.offset_from(to) as u16);
+            (from, positions, to) = (from.add(16 * units), positions.add(units), to.add(units.div_ceil(2)));
+        }
+    }
+}
+
+/// What takes units `even` and `odd` bytes into 16 bytes out of those of two pixels.
+#[inline(always)]
+fn table(even: usize, odd: usize) -> uint8x16_t {
+    let word = |at: usize| 0x0302_0100 + 0x0101_0101 * at as u64;
+    let pixel = word(even) | word(odd) << 32;
+    // SAFETY: NEON is part of every 64-bit Arm.
+    unsafe { vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(pixel), vcreate_u64(pixel + 0x1010_1010_1010_1010))) }
 }
 
 /// The sums of pixels `first..first + 2 * PAIRS`.
@@ -126,11 +217,12 @@ unsafe fn zip_weights<const SPARSE: bool>(tile: &Tile, mut to: *mut Pair) {
 #[inline(always)]
 unsafe fn sums<const PAIRS: usize, const SPARSE: bool>(
     tile: &Tile,
-    mut pairs: *const Pair,
+    all: &Pairs,
     first: usize,
     begin: &[int32x4_t; 8],
 ) -> Sums<PAIRS> {
     let mut sums = [*begin; PAIRS];
+    let mut pairs = all.pairs.as_ptr().cast::<Pair>();
     // SAFETY: runs are as the tile says: a tap has `units` units.
     unsafe {
         for tap in 0..tile.taps {
@@ -138,7 +230,13 @@ unsafe fn sums<const PAIRS: usize, const SPARSE: bool>(
             let mut x: [_; PAIRS] = core::array::from_fn(|p| *runs.add(p));
             let units = units::<SPARSE>(tile, tap);
             if SPARSE {
-                for _ in 0..units.div_ceil(2) {
+                let near = usize::from(all.near[tap].assume_init());
+                for _ in 0..near {
+                    let (start, table) = ((*pairs).at[0], (*pairs).table);
+                    step(&mut sums, pairs, &x.map(|pixels| pick(pixels, start, table)));
+                    pairs = pairs.add(1);
+                }
+                for _ in near..units.div_ceil(2) {
                     let [even, odd] = (*pairs).at;
                     step(&mut sums, pairs, &x.map(|pixels| gather(pixels, even, odd)));
                     pairs = pairs.add(1);
@@ -174,6 +272,20 @@ unsafe fn sums<const PAIRS: usize, const SPARSE: bool>(
 unsafe fn word(x: *const u8) -> u64 {
     // SAFETY: the caller's promise.
     u64::from(unsafe { x.cast::<u32>().read_unaligned() })
+}
+
+/// Two near units of two pixels.
+///
+/// # Safety
+/// The 16 bytes are readable.
+#[inline(always)]
+unsafe fn pick(pixels: [*const u8; 2], start: usize, table: uint8x16_t) -> int64x2_t {
+    let [p, q] = pixels;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let both = uint8x16x2_t(vld1q_u8(p.add(start)), vld1q_u8(q.add(start)));
+        vreinterpretq_s64_u8(vqtbl2q_u8(both, table))
+    }
 }
 
 /// Two units of two pixels: of one pixel joined in vector registers, of the other in general ones, so that neither has too
