@@ -3,6 +3,7 @@
 
 mod adb;
 mod arm;
+mod avx512;
 mod hosts;
 mod pack;
 mod shell;

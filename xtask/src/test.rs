@@ -26,6 +26,7 @@ const CHECKS: &[Check] = &[
     ("host", "every test on this machine", || run(cargo().args(["test", "--workspace"]))),
     ("nostd", "runtime and kernels without std or alloc, for four targets", no_std),
     ("arm", "kernel, runtime and API tests on six emulated Arm cores", crate::arm::test),
+    ("avx512", "AVX-512 kernels on an emulated PC (Bochs): some minutes, so only when named", crate::avx512::test),
     ("wasm", "kernels, npm package and demo page in Node and Chromium, with and without relaxed SIMD", wasm),
     ("adb", "adb-bench with the real adb and a test phone that runs the arm64 program under qemu", adb),
     ("conformance", "ONNX's own operator cases", conformance),
@@ -38,9 +39,12 @@ const CHECKS: &[Check] = &[
     ("hostile", "damaged files under AddressSanitizer", hostile),
 ];
 
+/// Checks that run only when named: the time they take is better spent on others.
+const ON_REQUEST: &[&str] = &["avx512"];
+
 fn run_checks(args: &Args) -> Vec<(&'static str, Result<f64, String>)> {
     let named = |name: &str| args.only.iter().any(|o| o == name);
-    let wanted = |name: &str| named(name) || args.only.is_empty();
+    let wanted = |name: &str| named(name) || args.only.is_empty() && !ON_REQUEST.contains(&name);
     let one = |(name, what, check): &Check| {
         println!("\n=== {name}: {what}");
         let begun = Instant::now();
