@@ -56,6 +56,11 @@ fn maps() -> Vec<Case> {
         (F32, MapFn::Silu),
         (F32, MapFn::Tanh),
         (F32, MapFn::Gelu),
+        (F32, MapFn::Softplus),
+        (F32, MapFn::Erf),
+        (F32, MapFn::Log),
+        (F32, MapFn::Sqrt),
+        (F32, MapFn::Floor),
         (F16, MapFn::HardSwish),
         (F16, MapFn::Silu),
     ];
@@ -72,23 +77,34 @@ fn maps() -> Vec<Case> {
 }
 
 fn binaries() -> Vec<Case> {
-    let (dims, dense) = (shape(1, &[56, 56, 64]), shape(0, &[56 * 64, 64, 1]));
-    let operands =
-        [("equal", dense, PICTURE), ("channel", shape(0, &[0, 0, 1]), 64), ("scalar", shape(0, &[0, 0, 0]), 1)];
+    use BinaryFn::{Add, Max, Mul};
+    let (full, dense) = (shape(1, &[56, 56, 64]), shape(0, &[56 * 64, 64, 1]));
+    let (three, channel) = (shape(1, &[56, 1176, 3]), shape(0, &[0, 0, 1]));
+    let operands = [
+        ("equal_56x56x64", full, dense, dense, PICTURE, &[Add, Mul, Max][..]),
+        ("channel_56x56x64", full, dense, channel, 64, &[Add, Mul]),
+        ("scalar_56x56x64", full, dense, shape(0, &[0, 0, 0]), 1, &[Add, Mul]),
+        ("channel_56x1176x3", three, shape(0, &[1176 * 3, 3, 1]), channel, 3, &[Add]),
+        ("turned_56x56x64", full, dense, shape(0, &[1, 56, 56 * 56]), PICTURE, &[Add]),
+    ];
     let mut all = Vec::new();
-    for (name, b, count) in operands {
-        for function in [BinaryFn::Add, BinaryFn::Mul] {
-            let name = format!("{}_{name}_56x56x64", function.name());
+    for (name, dims, a, b, count, functions) in operands {
+        let results: u32 = dims.iter().product();
+        for &function in functions {
+            let name = format!("{}_{name}", function.name());
             let (lo, hi) = (f32::NEG_INFINITY, f32::INFINITY);
-            let params = BinaryParams { function: function.number(), dims, a: dense, b, lo, hi };
+            let params = BinaryParams { function: function.number(), dims, a, b, lo, hi };
             for dtype in [F32, F16] {
-                let case = call(name.clone(), Op::Binary, &params, dtype, PICTURE);
-                all.push(case.random(0, dtype, PICTURE).random(1, dtype, count));
+                let case = call(name.clone(), Op::Binary, &params, dtype, results);
+                all.push(case.random(0, dtype, results).random(1, dtype, count));
+            }
+            if function == Max {
+                continue;
             }
             let params = QBinaryParams {
                 function: function.number(),
                 dims,
-                a: dense,
+                a,
                 b,
                 a_zero: 3,
                 b_zero: -4,
@@ -98,8 +114,8 @@ fn binaries() -> Vec<Case> {
                 lo: -256.0,
                 hi: 256.0,
             };
-            let case = call(name, Op::QBinary, &params, I8, PICTURE);
-            all.push(case.random(0, I8, PICTURE).random(1, I8, count));
+            let case = call(name, Op::QBinary, &params, I8, results);
+            all.push(case.random(0, I8, results).random(1, I8, count));
         }
     }
     all
@@ -161,13 +177,15 @@ fn pools() -> Vec<Case> {
 
 fn reductions() -> Vec<Case> {
     let mut all = Vec::new();
-    for (name, last, mask, results) in [
-        ("mean_picture_7x7x1024", [7, 7, 1024], 0b0110_0000u32, 1024),
-        ("mean_last_56x56x64", [56, 56, 64], 0b1000_0000, 56 * 56),
+    for (function, name, last, mask, results) in [
+        (ReduceFn::Mean, "picture_7x7x1024", [7, 7, 1024], 0b0110_0000u32, 1024),
+        (ReduceFn::Max, "picture_7x7x1024", [7, 7, 1024], 0b0110_0000, 1024),
+        (ReduceFn::Mean, "last_56x56x64", [56, 56, 64], 0b1000_0000, 56 * 56),
+        (ReduceFn::Max, "last_56x56x64", [56, 56, 64], 0b1000_0000, 56 * 56),
     ] {
-        let count = last.iter().product();
+        let (name, count) = (format!("{}_{name}", function.name()), last.iter().product());
         let params = ReduceParams {
-            function: ReduceFn::Mean.number(),
+            function: function.number(),
             dims: shape(1, &last),
             mask,
             x_zero: 3,
@@ -175,7 +193,7 @@ fn reductions() -> Vec<Case> {
             scale: results as f32 / count as f32,
         };
         for dtype in [F32, F16, I8] {
-            all.push(call(name.into(), Op::Reduce, &params, dtype, results).random(0, dtype, count));
+            all.push(call(name.clone(), Op::Reduce, &params, dtype, results).random(0, dtype, count));
         }
     }
     all
@@ -207,11 +225,16 @@ fn normalizations() -> Vec<Case> {
         let case = call(name.into(), Op::Norm, &params, F32, count).random(0, F32, count);
         all.push(case.random(1, F32, scales).random(2, F32, scales));
     }
-    for (outer, len) in [(1, 1000), (196, 196)] {
-        let params = SoftmaxParams { outer, len, inner: 1, log: 0 };
+    for (name, outer, len, inner, log) in [
+        ("1x1000", 1, 1000, 1, 0),
+        ("196x196", 196, 196, 1, 0),
+        ("log_196x196", 196, 196, 1, 1),
+        ("columns_4x16x2100", 4, 16, 2100, 0),
+    ] {
+        let params = SoftmaxParams { outer, len, inner, log };
         for dtype in [F32, F16] {
-            let case = call(format!("{outer}x{len}"), Op::Softmax, &params, dtype, outer * len);
-            all.push(case.random(0, dtype, outer * len));
+            let case = call(name.into(), Op::Softmax, &params, dtype, outer * len * inner);
+            all.push(case.random(0, dtype, outer * len * inner));
         }
     }
     all

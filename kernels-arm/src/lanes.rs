@@ -43,6 +43,7 @@ vector! {
     sub(self: Self, b: Self) -> Self = Self(vsubq_f32(self.0, b.0), vsubq_f32(self.1, b.1));
     mul(self: Self, b: Self) -> Self = Self(vmulq_f32(self.0, b.0), vmulq_f32(self.1, b.1));
     div(self: Self, b: Self) -> Self = Self(vdivq_f32(self.0, b.0), vdivq_f32(self.1, b.1));
+    sqrt(self: Self) -> Self = Self(vsqrtq_f32(self.0), vsqrtq_f32(self.1));
     // Not FMAX and FMIN, which give NaN where either is.
     max(self: Self, b: Self) -> Self = b.where_less(self, self, b);
     min(self: Self, b: Self) -> Self = self.where_less(b, self, b);
@@ -67,6 +68,10 @@ vector! {
     };
     from_int(from: Self::Int) -> Self = Self(vcvtq_f32_s32(from.0), vcvtq_f32_s32(from.1));
     round_int(self: Self) -> Self::Int = (vcvtnq_s32_f32(self.0), vcvtnq_s32_f32(self.1));
+    exponent(self: Self) -> Self::Int = {
+        let exponent = |x| vsubq_s32(vreinterpretq_s32_u32(vshrq_n_u32::<23>(vreinterpretq_u32_f32(x))), vdupq_n_s32(127));
+        (exponent(self.0), exponent(self.1))
+    };
     power_of_two(n: Self::Int) -> Self = {
         let power = |n| vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(n, vdupq_n_s32(127))));
         Self(power(n.0), power(n.1))

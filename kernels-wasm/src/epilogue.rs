@@ -14,10 +14,10 @@ const ROW: usize = 64;
 
 /// Codes (as i32) of 4 values: clamped to `lo..=hi`, rounded half to even, plus the zero point.
 ///
-/// `lo` and `hi` lie within +-256, so the addition rounds as `rint` does.
+/// `lo` and `hi` lie within +-256, so the addition rounds as `rint` does. The values come from integers, none is NaN.
 #[inline(always)]
 pub fn round(v: v128, lo: v128, hi: v128, zero: i32) -> v128 {
-    let bits = f32x4_add(clamp(v, lo, hi), f32x4_splat(ROUNDER));
+    let bits = f32x4_add(f32x4_pmin(hi, f32x4_pmax(lo, v)), f32x4_splat(ROUNDER));
     i32x4_sub(bits, i32x4_splat((ROUNDER.to_bits() as i32).wrapping_sub(zero)))
 }
 

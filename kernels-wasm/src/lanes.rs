@@ -42,6 +42,7 @@ vector! {
     sub(self: Self, b: Self) -> Self = Self(f32x4_sub(self.0, b.0));
     mul(self: Self, b: Self) -> Self = Self(f32x4_mul(self.0, b.0));
     div(self: Self, b: Self) -> Self = Self(f32x4_div(self.0, b.0));
+    sqrt(self: Self) -> Self = Self(f32x4_sqrt(self.0));
     // Not PMAX and PMIN, which the compiler turns into the relaxed operations where there are any: those may lose a NaN.
     max(self: Self, b: Self) -> Self = b.where_less(self, self, b);
     min(self: Self, b: Self) -> Self = self.where_less(b, self, b);
@@ -54,6 +55,7 @@ vector! {
     load_u8(from: *const u8) -> Self::Int = i32x4_extend_low_i16x8(i16x8_extend_low_u8x16(v128_load32_zero(from.cast())));
     from_int(from: Self::Int) -> Self = Self(f32x4_convert_i32x4(from));
     round_int(self: Self) -> Self::Int = i32x4_trunc_sat_f32x4(f32x4_nearest(self.0));
+    exponent(self: Self) -> Self::Int = i32x4_sub(u32x4_shr(self.0, 23), i32x4_splat(127));
     power_of_two(n: Self::Int) -> Self = Self(i32x4_shl(i32x4_add(n, i32x4_splat(127)), 23));
     store_i8(from: Self::Int, to: *mut i8) = {
         let words = i16x8_narrow_i32x4(from, from);

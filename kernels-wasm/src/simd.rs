@@ -31,8 +31,10 @@ pub unsafe fn store(p: *mut u8, v: v128) {
     unsafe { v128_store(p.cast(), v) }
 }
 
-/// Scalar `max` then `min`: a NaN becomes `lo`.
+/// Scalar `max` then `min`: a NaN becomes `lo`. Not PMAX and PMIN, which the compiler turns into the relaxed operations where
+/// there are any: those may make something else of a NaN.
 #[inline(always)]
 pub fn clamp(v: v128, lo: v128, hi: v128) -> v128 {
-    f32x4_pmin(hi, f32x4_pmax(lo, v))
+    let v = v128_bitselect(v, lo, f32x4_lt(lo, v));
+    v128_bitselect(v, hi, f32x4_lt(v, hi))
 }

@@ -59,9 +59,11 @@ vector! {
     sub(self: Self, b: Self) -> Self = Self(_mm_sub_ps(self.0, b.0));
     mul(self: Self, b: Self) -> Self = Self(_mm_mul_ps(self.0, b.0));
     div(self: Self, b: Self) -> Self = Self(_mm_div_ps(self.0, b.0));
+    sqrt(self: Self) -> Self = Self(_mm_sqrt_ps(self.0));
     max(self: Self, b: Self) -> Self = Self(_mm_max_ps(self.0, b.0));
     min(self: Self, b: Self) -> Self = Self(_mm_min_ps(self.0, b.0));
     where_less(self: Self, b: Self, less: Self, other: Self) -> Self = Self(_mm_blendv_ps(other.0, less.0, _mm_cmplt_ps(self.0, b.0)));
+    exponent(self: Self) -> Self::Int = _mm_sub_epi32(_mm_srli_epi32::<23>(_mm_castps_si128(self.0)), _mm_set1_epi32(127));
     power_of_two(n: Self::Int) -> Self = Self(_mm_castsi128_ps(_mm_slli_epi32::<23>(_mm_add_epi32(n, _mm_set1_epi32(127)))));
     round_int(self: Self) -> Self::Int = _mm_cvtps_epi32(self.0);
 }
@@ -94,9 +96,11 @@ vector! {
     sub(self: Self, b: Self) -> Self = Self(_mm256_sub_ps(self.0, b.0));
     mul(self: Self, b: Self) -> Self = Self(_mm256_mul_ps(self.0, b.0));
     div(self: Self, b: Self) -> Self = Self(_mm256_div_ps(self.0, b.0));
+    sqrt(self: Self) -> Self = Self(_mm256_sqrt_ps(self.0));
     max(self: Self, b: Self) -> Self = Self(_mm256_max_ps(self.0, b.0));
     min(self: Self, b: Self) -> Self = Self(_mm256_min_ps(self.0, b.0));
     where_less(self: Self, b: Self, less: Self, other: Self) -> Self = Self(_mm256_blendv_ps(other.0, less.0, _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, b.0)));
+    exponent(self: Self) -> Self::Int = _mm256_sub_epi32(_mm256_srli_epi32::<23>(_mm256_castps_si256(self.0)), _mm256_set1_epi32(127));
     power_of_two(n: Self::Int) -> Self = Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127)))));
     round_int(self: Self) -> Self::Int = _mm256_cvtps_epi32(self.0);
 }
@@ -123,9 +127,11 @@ vector! {
     sub(self: Self, b: Self) -> Self = Self(_mm512_sub_ps(self.0, b.0));
     mul(self: Self, b: Self) -> Self = Self(_mm512_mul_ps(self.0, b.0));
     div(self: Self, b: Self) -> Self = Self(_mm512_div_ps(self.0, b.0));
+    sqrt(self: Self) -> Self = Self(_mm512_sqrt_ps(self.0));
     max(self: Self, b: Self) -> Self = Self(_mm512_max_ps(self.0, b.0));
     min(self: Self, b: Self) -> Self = Self(_mm512_min_ps(self.0, b.0));
     where_less(self: Self, b: Self, less: Self, other: Self) -> Self = Self(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, b.0), other.0, less.0));
+    exponent(self: Self) -> Self::Int = _mm512_sub_epi32(_mm512_srli_epi32::<23>(_mm512_castps_si512(self.0)), _mm512_set1_epi32(127));
     power_of_two(n: Self::Int) -> Self = Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(n, _mm512_set1_epi32(127)))));
     round_int(self: Self) -> Self::Int = _mm512_cvtps_epi32(self.0);
 }

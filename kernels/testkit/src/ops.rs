@@ -102,7 +102,7 @@ fn broadcasts() -> Vec<Broadcast> {
         let dims = dims(&[n as u32]);
         all.push((dims, strides(&dims, |_| false), strides(&dims, |_| false)));
     }
-    for sizes in [[2, 3, 4, 5], [1, 3, 5, 33], [2, 1, 20, 16], [3, 2, 0, 4]] {
+    for sizes in [[2, 3, 4, 5], [1, 3, 5, 33], [2, 1, 20, 16], [3, 2, 0, 4], [2, 40, 5, 3]] {
         let dims = dims(&sizes);
         let with = |a: u32, b: u32| {
             (dims, strides(&dims, |axis| a >> axis & 1 == 1), strides(&dims, |axis| b >> axis & 1 == 1))
@@ -145,8 +145,23 @@ fn maps(cases: &mut Vec<Case>) {
                 let params = MapParams { function: function.number(), count: n as u32, p, q };
                 let mut x = values(&mut random, dtype, n);
                 if dtype == F32 && n == 33 {
-                    let special =
-                        [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 80.0, -80.0, 20.5, -20.5, 0.0, -0.0, 1e-30];
+                    let special = [
+                        f64::NAN,
+                        f64::INFINITY,
+                        f64::NEG_INFINITY,
+                        80.0,
+                        -80.0,
+                        20.5,
+                        -20.5,
+                        0.0,
+                        -0.0,
+                        1e-30,
+                        1e-40,
+                        9e6,
+                        -3e9,
+                        2.5,
+                        -0.5,
+                    ];
                     x[..special.len()].copy_from_slice(&special);
                     // With relaxed operations the scalar kernels' bounds may lose a NaN.
                     if cfg!(target_feature = "relaxed-simd") {
@@ -184,6 +199,14 @@ fn binary(
         // Powers of integers stay exact in f64.
         if function == BinaryFn::Pow && !matches!(dtype, F32 | F16) {
             values.iter_mut().for_each(|v| *v %= limit);
+        }
+        // With relaxed operations the scalar kernels' bounds may lose a NaN.
+        let extreme = matches!(function, BinaryFn::Min | BinaryFn::Max) && matches!(dtype, F32 | F16);
+        if extreme && values.len() > 16 && !cfg!(target_feature = "relaxed-simd") {
+            let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+            // Of one operand beside numbers and, in the last, beside the other's.
+            values.iter_mut().skip(limit as usize % 4).step_by(2).zip(special).for_each(|(v, special)| *v = special);
+            values.iter_mut().rev().zip(special).for_each(|(v, special)| *v = special);
         }
         values
     };
@@ -454,6 +477,11 @@ fn reductions(cases: &mut Vec<Case>) {
                     (ReduceFn::L2 | ReduceFn::SumSquare | ReduceFn::LogSumExp, I32 | I64) => {
                         x.iter_mut().for_each(|v| *v %= 11.0)
                     }
+                    // Columns with a NaN, an infinity, and neither.
+                    (ReduceFn::Max | ReduceFn::Min, F32 | F16) if n > 0 && written > 2 => {
+                        (x[0], x[written - 1]) = (f64::NAN, f64::INFINITY);
+                        *x.last_mut().expect("an element") = f64::NEG_INFINITY;
+                    }
                     _ => {}
                 }
                 let case = Case::new(
@@ -623,6 +651,7 @@ fn softmaxes(cases: &mut Vec<Case>) {
             (2, 39, 1),
             (2, 9, 16),
             (2, 5, 70),
+            (3, 33, 200),
             (2, 0, 3),
             (0, 3, 3),
         ] {

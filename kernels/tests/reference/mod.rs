@@ -32,6 +32,11 @@ fn wrap(dtype: DType, v: f64) -> f64 {
     }
 }
 
+/// The greater; NaN if either is.
+fn greatest(a: f64, b: f64) -> f64 {
+    if a > b || a.is_nan() { a } else { b }
+}
+
 fn is_float(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F16)
 }
@@ -185,8 +190,8 @@ fn binary(case: &Case) -> Values {
                 a.powf(b).trunc()
             }
         }
-        (BinaryFn::Min, _) => a.min(b),
-        (BinaryFn::Max, _) => a.max(b),
+        (BinaryFn::Min, _) => -greatest(-a, -b),
+        (BinaryFn::Max, _) => greatest(a, b),
         (BinaryFn::PRelu, _) => {
             if a < 0.0 {
                 a * b
@@ -368,8 +373,8 @@ fn reduce(case: &Case) -> Values {
                     (sum / n).trunc()
                 }
             }
-            ReduceFn::Max => set.iter().copied().fold(limits.0, f64::max),
-            ReduceFn::Min => set.iter().copied().fold(limits.1, f64::min),
+            ReduceFn::Max => set.iter().copied().fold(limits.0, greatest),
+            ReduceFn::Min => -set.iter().map(|x| -x).fold(-limits.1, greatest),
             ReduceFn::Prod => set.iter().product(),
             ReduceFn::L1 => set.iter().map(|x| x.abs()).sum(),
             ReduceFn::L2 => set.iter().map(|x| x * x).sum::<f64>().sqrt(),

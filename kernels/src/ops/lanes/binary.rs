@@ -1,10 +1,11 @@
 //! Arithmetic on two tensors with broadcasting, in floats and in quantized codes.
 //!
 //! In a run an operand either advances with the output or stands still; one that stands still is spread over a short row,
-//! which the loop reads again and again. So there is one loop a function. With codes every intermediate value is an
+//! which the loop reads again and again. So there is one loop a function. Where runs are short, as of three channels, or an
+//! operand leaps, operands that are not in the order of the output are brought into it, [`GATHERED`] elements at a time. With codes every intermediate value is an
 //! integer below 2^24 or the very f32 that the scalar kernel has, so results are the same bit for bit.
 
-use super::map::clamp;
+use super::map::{clamp, greatest, least};
 use super::shared::{BLOCK, Walk, count, results, units_of};
 use super::{Element, Last, SHORTEST, Short, Source, Vector, output, starts};
 use crate::{BinaryFn, BinaryParams, Call, DType, MAX_RANK, Op, QBinaryParams};
@@ -66,11 +67,9 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// Whether runs are long and both operands advance by one or stand still in them.
-    fn is_even(self) -> bool {
-        let [dims, a, b] = self.shape();
-        let walk = Walk::new(dims, [a, b]);
-        walk.len() >= SHORTEST && walk.inner().iter().all(|&step| step <= 1)
+    /// Whether there are enough results for a row.
+    fn fills_a_row(self) -> bool {
+        count(self.shape()[0]) >= SHORTEST
     }
 }
 
@@ -83,11 +82,11 @@ pub struct Row<'a> {
     y: &'a mut [u8],
 }
 
-/// Common functions, in long runs.
+/// Common functions of enough elements.
 pub fn accepts(call: &Call) -> bool {
-    use BinaryFn::{Add, Div, Mul, PRelu, Sub};
+    use BinaryFn::{Add, Div, Max, Min, Mul, PRelu, Sub};
     let function = BinaryFn::from_number(call.params::<BinaryParams>().function);
-    matches!(function, Some(Add | Sub | Mul | Div | PRelu)) && Params::of(call).is_even()
+    matches!(function, Some(Add | Sub | Mul | Div | Min | Max | PRelu)) && Params::of(call).fills_a_row()
 }
 
 macro_rules! each {
@@ -123,6 +122,8 @@ unsafe fn floats<V: Vector, E: Element>(row: Row, p: &BinaryParams) {
         match BinaryFn::from_number(p.function) {
             Some(BinaryFn::Mul) => each!(row, p, E, |a, b| a.mul(b)),
             Some(BinaryFn::Div) => each!(row, p, E, |a, b| a.div(b)),
+            Some(BinaryFn::Min) => each!(row, p, E, |a, b| least(a, b)),
+            Some(BinaryFn::Max) => each!(row, p, E, |a, b| greatest(a, b)),
             Some(BinaryFn::PRelu) => each!(row, p, E, |a, b| a.where_negative(a.mul(b))),
             other => {
                 let sign = V::splat(if other == Some(BinaryFn::Sub) { -1.0 } else { 1.0 });
@@ -167,14 +168,14 @@ pub unsafe fn walk(call: &Call, units: Range<usize>, row: unsafe fn(Row)) {
     let [dims, a, b] = params.shape();
     let walk = Walk::new(dims, [a, b]);
     let range = results(&units, BLOCK, walk.count());
-    let (start, [a_step, b_step], size) = (range.start, walk.inner(), dtype.size());
+    let (start, steps, size) = (range.start, walk.inner(), dtype.size());
     // SAFETY: a block belongs to its unit.
     let y = unsafe { output(call, range.clone()) };
-    let (mut first, mut second, mut result): (Short, Short, Short) = ([0; _], [0; _], [0; _]);
-    walk.runs(range, |at, len, [a_at, b_at]| {
+    let part = |at: usize, len: usize, operands: [(&[u8], bool); 2]| {
+        let (mut first, mut second, mut result): (Short, Short, Short) = ([0; _], [0; _], [0; _]);
         let y = &mut y[(at - start) * size..][..len * size];
-        let a = Operand::new(&call.input(0).bytes[a_at * size..], size, len, a_step == 1, &mut first);
-        let b = Operand::new(&call.input(1).bytes[b_at * size..], size, len, b_step == 1, &mut second);
+        let a = Operand::new(operands[0].0, size, len, operands[0].1, &mut first);
+        let b = Operand::new(operands[1].0, size, len, operands[1].1, &mut second);
         // SAFETY: rows are long enough, and so are operands that advance.
         unsafe {
             if len >= SHORTEST {
@@ -183,15 +184,71 @@ pub unsafe fn walk(call: &Call, units: Range<usize>, row: unsafe fn(Row)) {
             row(Row { params, dtype, a, b, y: &mut result[..SHORTEST * size] });
         }
         y.copy_from_slice(&result[..len * size]);
-    });
+    };
+    let x = [0, 1].map(|i| call.input(i).bytes);
+    if walk.len() >= SHORTEST && steps.iter().all(|&step| step <= 1) {
+        let mut part = part;
+        walk.runs(range, |at, len, from| {
+            part(at, len, core::array::from_fn(|i| (&x[i][from[i] * size..], steps[i] == 1)));
+        });
+    } else {
+        gathered(&walk, range, size, x, [a, b].map(|strides| in_order(dims, strides)), part);
+    }
+}
+
+/// Elements brought into the output's order at a time.
+const GATHERED: usize = 256;
+
+/// Whether an operand of these strides lies as the output does.
+fn in_order(dims: &[u32; MAX_RANK], strides: &[u32; MAX_RANK]) -> bool {
+    let mut stride = 1;
+    (0..MAX_RANK).rev().all(|axis| {
+        let here = dims[axis] == 1 || strides[axis] as usize == stride;
+        stride *= dims[axis] as usize;
+        here
+    })
+}
+
+/// Calls `part` with up to [`GATHERED`] results at a time and operands that advance with them.
+fn gathered(
+    walk: &Walk<2>,
+    range: Range<usize>,
+    size: usize,
+    x: [&[u8]; 2],
+    in_order: [bool; 2],
+    mut part: impl FnMut(usize, usize, [(&[u8], bool); 2]),
+) {
+    let mut buffers = [[0; GATHERED * 4]; 2];
+    for at in range.clone().step_by(GATHERED) {
+        let chunk = at..range.end.min(at + GATHERED);
+        walk.runs(chunk.clone(), |to, len, from| {
+            for i in (0..2).filter(|&i| !in_order[i]) {
+                let (to, from) = (&mut buffers[i][(to - at) * size..][..len * size], &x[i][from[i] * size..]);
+                match size {
+                    1 => strided::<1>(to, from, walk.inner()[i]),
+                    2 => strided::<2>(to, from, walk.inner()[i]),
+                    _ => strided::<4>(to, from, walk.inner()[i]),
+                }
+            }
+        });
+        let operand = |i: usize| (if in_order[i] { &x[i][at * size..] } else { &buffers[i][..] }, true);
+        part(at, chunk.len(), [operand(0), operand(1)]);
+    }
+}
+
+/// Every `step`th element, of N bytes.
+fn strided<const N: usize>(to: &mut [u8], from: &[u8], step: usize) {
+    for (i, to) in to.chunks_exact_mut(N).enumerate() {
+        to.copy_from_slice(&from[i * step * N..][..N]);
+    }
 }
 
 /// The same of quantized tensors.
 pub mod quantized {
     pub use super::{units, walk};
 
-    /// Long runs.
+    /// Enough elements.
     pub fn accepts(call: &crate::Call) -> bool {
-        super::Params::of(call).is_even()
+        super::Params::of(call).fills_a_row()
     }
 }

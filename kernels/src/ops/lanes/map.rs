@@ -39,11 +39,80 @@ pub(super) unsafe fn exp<V: Vector>(x: V) -> V {
         let r = n.mul_add(V::splat(2.121_944_4e-4), r);
         let coefficients =
             [1.0, 1.0, 0.5, 1.666_666_5e-1, 4.166_579_6e-2, 8.333_452e-3, 1.398_199_9e-3, 1.987_569_1e-4];
-        // In two factors, since 2^n may be beyond the range though the product is not.
+        shifted(polynomial(r, coefficients), n)
+    }
+}
+
+/// `x * 2^n` for whole numbers `n` within 250 of zero, in two factors, since 2^n may be beyond the range though the product
+/// is not.
+#[inline(always)]
+unsafe fn shifted<V: Vector>(x: V, n: V) -> V {
+    // SAFETY: the vector's.
+    unsafe {
         let half = V::from_int(n.mul(V::splat(0.5)).round_int());
         let rest = half.mul_add(V::splat(-1.0), n);
-        polynomial(r, coefficients).mul(V::power_of_two(half.round_int())).mul(V::power_of_two(rest.round_int()))
+        x.mul(V::power_of_two(half.round_int())).mul(V::power_of_two(rest.round_int()))
     }
+}
+
+/// `2 atanh(t)`, which is `log((1 + t) / (1 - t))`, for `t` within a third of zero.
+#[inline(always)]
+unsafe fn atanh_twice<V: Vector>(t: V) -> V {
+    // SAFETY: the vector's.
+    unsafe { polynomial(t.mul(t), [2.0, 2.0 / 3.0, 2.0 / 5.0, 2.0 / 7.0, 2.0 / 9.0, 2.0 / 11.0, 2.0 / 13.0]).mul(t) }
+}
+
+/// `2^n * m` with `m` around 1: `n log 2`, and `log m` by its series in `(m - 1) / (m + 1)`.
+#[inline(always)]
+pub(super) unsafe fn log<V: Vector>(x: V) -> V {
+    // SAFETY: the vector's.
+    unsafe {
+        let (zero, tiny) = (V::splat(0.0), V::splat(f32::MIN_POSITIVE));
+        let normal = x.where_less(tiny, x.mul(V::splat(33_554_432.0)), x); // 2^25
+        let n = V::from_int(normal.mul(V::splat(core::f32::consts::SQRT_2)).exponent());
+        let m = shifted(normal, negative(n));
+        let n = n.add(x.where_less(tiny, V::splat(-25.0), zero));
+        let t = m.add(V::splat(-1.0)).div(m.add(V::splat(1.0)));
+        let log = n.mul_add(V::splat(core::f32::consts::LN_2), atanh_twice(t));
+        let of_none = x.where_less(zero, V::splat(f32::NAN), V::splat(f32::NEG_INFINITY));
+        // Infinity and NaN are their own.
+        x.where_less(V::splat(f32::INFINITY), zero.where_less(x, log, of_none), x)
+    }
+}
+
+/// `x > 0 ? x : 0`, plus `log(1 + e)` of `e = exp(-|x|)`.
+#[inline(always)]
+unsafe fn softplus<V: Vector>(x: V) -> V {
+    // SAFETY: the vector's.
+    unsafe {
+        let e = exp(negative(absolute(x)));
+        x.max(V::splat(0.0)).add(atanh_twice(e.div(e.add(V::splat(2.0)))))
+    }
+}
+
+/// The nearest integer, ties to even; from 2^23 on all numbers are integers.
+#[inline(always)]
+unsafe fn nearest<V: Vector>(x: V) -> V {
+    // SAFETY: the vector's.
+    unsafe { absolute(x).where_less(V::splat(8_388_608.0), V::from_int(x.round_int()), x) }
+}
+
+/// The greater; NaN if either is.
+#[inline(always)]
+pub(super) unsafe fn greatest<V: Vector>(a: V, b: V) -> V {
+    // SAFETY: the vector's. `max` gives b where either is NaN. If a is not below infinity, it is infinity, to which nothing
+    // but NaN can be added from above, or NaN.
+    unsafe {
+        let more = a.max(b);
+        a.where_less(V::splat(f32::INFINITY), more, a.add(more))
+    }
+}
+
+/// The lesser; NaN if either is.
+#[inline(always)]
+pub(super) unsafe fn least<V: Vector>(a: V, b: V) -> V {
+    // SAFETY: the vector's.
+    unsafe { negative(greatest(negative(a), negative(b))) }
 }
 
 /// `1 / (1 + exp(-x))`.
@@ -168,6 +237,27 @@ functions! {
         let half = erfc(absolute(x).mul(V::splat(core::f32::consts::FRAC_1_SQRT_2))).mul(V::splat(0.5));
         x.mul(x.where_less(V::splat(0.0), half, V::splat(1.0).add(negative(half))))
     };
+    Softplus(x, _p, _q) = softplus(x);
+    Softsign(x, _p, _q) = x.div(V::splat(1.0).add(absolute(x)));
+    Erf(x, _p, _q) = {
+        let above = V::splat(1.0).add(negative(erfc(absolute(x))));
+        x.where_less(V::splat(0.0), negative(above), above)
+    };
+    Log(x, _p, _q) = log(x);
+    Sqrt(x, _p, _q) = x.sqrt();
+    Abs(x, _p, _q) = absolute(x);
+    Neg(x, _p, _q) = negative(x);
+    Reciprocal(x, _p, _q) = V::splat(1.0).div(x);
+    Floor(x, _p, _q) = {
+        let n = nearest(x);
+        x.where_less(n, n.add(V::splat(-1.0)), n)
+    };
+    Ceil(x, _p, _q) = {
+        let n = nearest(x);
+        n.where_less(x, n.add(V::splat(1.0)), n)
+    };
+    Round(x, _p, _q) = nearest(x);
+    Sign(x, _p, _q) = x.where_less(V::splat(0.0), V::splat(-1.0), V::splat(0.0).where_less(x, V::splat(1.0), x));
     GeluTanh(x, _p, _q) = {
         let cubic = x.mul(x).mul_add(V::splat(0.044_715), V::splat(1.0)).mul(x);
         x.mul(sigmoid(cubic.mul(V::splat(2.0 * 0.797_884_6))))

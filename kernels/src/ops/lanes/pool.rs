@@ -3,6 +3,7 @@
 //! A few channels at a time stay in a register while the window's positions are folded into them. Sums of codes are
 //! integers below 2^24, so they are exact in f32.
 
+use super::map::greatest;
 use super::scalar_pool::{pixels, rows};
 use super::{Element, Last, SHORTEST, Same, Vector, line, output, starts};
 use crate::{Call, DType, PoolFn, PoolParams};
@@ -38,8 +39,12 @@ pub(super) enum Fold {
     Greatest(Window),
     /// The positions of a window to their means.
     Means(Window, Mean),
+    /// The same, of both signs and with NaN where any is; the sign is 1, or -1 for the least.
+    Extremes(Window, f32),
     /// This many neighbouring elements to a single mean.
     Line(usize, Mean),
+    /// To a single extreme.
+    Extreme(usize, f32),
 }
 
 /// Neighbouring columns of a window, or a line: f32, f16 or i8.
@@ -76,6 +81,7 @@ trait Step {
 
 struct Greatest;
 struct Sum;
+struct Extreme(f32);
 
 impl Step for Greatest {
     #[inline(always)]
@@ -90,6 +96,14 @@ impl Step for Sum {
     unsafe fn step<V: Vector>(&self, x: V, sum: V) -> V {
         // SAFETY: the trait's.
         unsafe { sum.add(x) }
+    }
+}
+
+impl Step for Extreme {
+    #[inline(always)]
+    unsafe fn step<V: Vector>(&self, x: V, sum: V) -> V {
+        // SAFETY: the trait's.
+        unsafe { greatest(x.mul(V::splat(self.0)), sum) }
     }
 }
 
@@ -140,13 +154,38 @@ unsafe fn folded<V: Vector, E: Element>(row: Row) {
                     E::store(v, last, y.add(at));
                 }
             }
+            Fold::Extremes(window, sign) => {
+                for at in starts::<V>(len) {
+                    let v = fold::<V, E>(x.add(at), window, V::splat(f32::NEG_INFINITY), Extreme(sign));
+                    E::store(v.mul(V::splat(sign)), Last::new(-256.0, 256.0, 0), y.add(at));
+                }
+            }
             Fold::Line(len, mean) => {
                 let (v, last) = finish(V::splat(line::<V, E>(x, len, Same)), mean);
-                let mut results = [E::zeroed(); SHORTEST];
-                E::store(v, last, results.as_mut_ptr());
-                y.write_unaligned(results[0]);
+                single(v, last, y);
+            }
+            Fold::Extreme(len, sign) => {
+                let mut most = V::splat(f32::NEG_INFINITY);
+                for at in starts::<V>(len) {
+                    most = Extreme(sign).step(E::load::<V>(x.add(at), 0), most);
+                }
+                let mut lanes = [f32::NEG_INFINITY; SHORTEST];
+                most.store(lanes.as_mut_ptr());
+                let most = lanes.into_iter().fold(f32::NEG_INFINITY, |a, b| if a > b || a.is_nan() { a } else { b });
+                single(V::splat(most * sign), Last::new(-256.0, 256.0, 0), y);
             }
         }
+    }
+}
+
+/// Stores one lane of those that are all alike.
+#[inline(always)]
+unsafe fn single<V: Vector, E: Element>(v: V, last: Last<V>, y: *mut E) {
+    let mut results = [E::zeroed(); SHORTEST];
+    // SAFETY: a vector has at most as many lanes; the caller's: `y` is a result.
+    unsafe {
+        E::store(v, last, results.as_mut_ptr());
+        y.write_unaligned(results[0]);
     }
 }
 

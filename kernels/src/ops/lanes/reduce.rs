@@ -1,4 +1,4 @@
-//! Sums and means over neighbouring axes, as of a picture, and over the last axis.
+//! Sums, means and extremes over neighbouring axes, as of a picture, and over the last axis.
 //!
 //! A tensor is `[outer][len][inner]`. Columns are folded as a window of [`pool`](super::pool) is, `len` positions of a run
 //! of them; a single one is summed up in lanes. A unit is a run of columns, or a single one.
@@ -21,10 +21,13 @@ fn shape(p: &ReduceParams) -> Option<[usize; 3]> {
     Some(sizes)
 }
 
-/// Sums and means with many columns, or of long single ones.
+/// Sums, means and extremes with many columns, or of long single ones.
 pub fn accepts(call: &Call) -> bool {
     let p: &ReduceParams = call.params();
-    let known = matches!(ReduceFn::from_number(p.function), Some(ReduceFn::Sum | ReduceFn::Mean));
+    let known = matches!(
+        ReduceFn::from_number(p.function),
+        Some(ReduceFn::Sum | ReduceFn::Mean | ReduceFn::Max | ReduceFn::Min)
+    );
     let shaped = shape(p).is_some_and(|[_, len, inner]| {
         (inner >= SHORTEST && len > 0 || inner == 1 && len >= SHORTEST)
             && (call.input(0).dtype != DType::I8 || len <= MOST)
@@ -47,7 +50,18 @@ pub unsafe fn walk(call: &Call, units: Range<usize>, row: unsafe fn(Row)) {
         (DType::I8, _) => Mean { offset: -(p.x_zero as f32 * n), n: 1.0, scale: p.scale, zero: p.y_zero },
         (_, divided) => Mean { offset: 0.0, n: if divided { n } else { 1.0 }, scale: 1.0, zero: 0 },
     };
-    let fold = if inner == 1 { Fold::Line(len, mean) } else { Fold::Means([(1, 0), (1, 0), (len, inner)], mean) };
+    let sign = match ReduceFn::from_number(p.function) {
+        Some(ReduceFn::Max) => Some(1.0),
+        Some(ReduceFn::Min) => Some(-1.0),
+        _ => None,
+    };
+    let window = [(1, 0), (1, 0), (len, inner)];
+    let fold = match (inner, sign) {
+        (1, Some(sign)) => Fold::Extreme(len, sign),
+        (_, Some(sign)) => Fold::Extremes(window, sign),
+        (1, None) => Fold::Line(len, mean),
+        (_, None) => Fold::Means(window, mean),
+    };
     for unit in results(&units, 1, outer * runs(inner)) {
         let (outer, columns) = (unit / runs(inner), columns(inner, unit % runs(inner)));
         let first = outer * len * inner + columns.start;

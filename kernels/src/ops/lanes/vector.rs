@@ -30,6 +30,8 @@ pub trait Vector: Copy {
     unsafe fn sub(self, b: Self) -> Self;
     unsafe fn mul(self, b: Self) -> Self;
     unsafe fn div(self, b: Self) -> Self;
+    /// The nearest to the square root.
+    unsafe fn sqrt(self) -> Self;
     /// The greater; `b` where either is NaN.
     unsafe fn max(self, b: Self) -> Self;
     /// The lesser; `b` where either is NaN.
@@ -55,6 +57,8 @@ pub trait Vector: Copy {
     unsafe fn from_int(from: Self::Int) -> Self;
     /// Rounds to nearest even what lies within i32.
     unsafe fn round_int(self) -> Self::Int;
+    /// The greatest `n` with `2^n <= self`, of positive normal numbers; 128 of infinity.
+    unsafe fn exponent(self) -> Self::Int;
     /// 2 to the power `n`, for `n` from -126 to 127.
     unsafe fn power_of_two(n: Self::Int) -> Self;
     /// Saturates what lies within i16 to i8 elements.
@@ -106,9 +110,11 @@ both! {
     sub(self: Self, b: Self) -> Self = self.0.sub(b.0), self.1.sub(b.1);
     mul(self: Self, b: Self) -> Self = self.0.mul(b.0), self.1.mul(b.1);
     div(self: Self, b: Self) -> Self = self.0.div(b.0), self.1.div(b.1);
+    sqrt(self: Self) -> Self = self.0.sqrt(), self.1.sqrt();
     max(self: Self, b: Self) -> Self = self.0.max(b.0), self.1.max(b.1);
     min(self: Self, b: Self) -> Self = self.0.min(b.0), self.1.min(b.1);
     where_less(self: Self, b: Self, less: Self, other: Self) -> Self = self.0.where_less(b.0, less.0, other.0), self.1.where_less(b.1, less.1, other.1);
+    exponent(self: Self) -> Self::Int = self.0.exponent(), self.1.exponent();
     power_of_two(n: Self::Int) -> Self = V::power_of_two(n.0), V::power_of_two(n.1);
     round_int(self: Self) -> Self::Int = self.0.round_int(), self.1.round_int();
 }
