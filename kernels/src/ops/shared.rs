@@ -153,6 +153,11 @@ impl<const N: usize> Walk<N> {
         self.dims[self.rank - 1]
     }
 
+    /// Which operands are the same in every run along the last axis.
+    pub(super) fn repeated(&self) -> [bool; N] {
+        core::array::from_fn(|i| self.strides[..self.rank - 1].iter().all(|strides| strides[i] == 0))
+    }
+
     /// Number of indices.
     pub(super) fn count(&self) -> usize {
         self.dims[..self.rank].iter().product()

@@ -2,8 +2,9 @@
 //!
 //! In a run an operand either advances with the output or stands still; one that stands still is spread over a short row,
 //! which the loop reads again and again. So there is one loop a function. Where runs are short, as of three channels, or an
-//! operand leaps, operands that are not in the order of the output are brought into it, [`GATHERED`] elements at a time. With codes every intermediate value is an
-//! integer below 2^24 or the very f32 that the scalar kernel has, so results are the same bit for bit.
+//! operand leaps, operands that are not in the order of the output are brought into it, [`GATHERED`] elements at a time.
+//! With codes every intermediate value is an integer below 2^24 or the very f32 that the scalar kernel has, so results are
+//! the same bit for bit.
 
 use super::map::{clamp, greatest, least};
 use super::shared::{BLOCK, Walk, count, results, units_of};
@@ -171,8 +172,8 @@ pub unsafe fn walk(call: &Call, units: Range<usize>, row: unsafe fn(Row)) {
     let (start, steps, size) = (range.start, walk.inner(), dtype.size());
     // SAFETY: a block belongs to its unit.
     let y = unsafe { output(call, range.clone()) };
-    let part = |at: usize, len: usize, operands: [(&[u8], bool); 2]| {
-        let (mut first, mut second, mut result): (Short, Short, Short) = ([0; _], [0; _], [0; _]);
+    let (mut first, mut second, mut result): (Short, Short, Short) = ([0; _], [0; _], [0; _]);
+    let mut part = |at: usize, len: usize, operands: [(&[u8], bool); 2]| {
         let y = &mut y[(at - start) * size..][..len * size];
         let a = Operand::new(operands[0].0, size, len, operands[0].1, &mut first);
         let b = Operand::new(operands[1].0, size, len, operands[1].1, &mut second);
@@ -187,7 +188,6 @@ pub unsafe fn walk(call: &Call, units: Range<usize>, row: unsafe fn(Row)) {
     };
     let x = [0, 1].map(|i| call.input(i).bytes);
     if walk.len() >= SHORTEST && steps.iter().all(|&step| step <= 1) {
-        let mut part = part;
         walk.runs(range, |at, len, from| {
             part(at, len, core::array::from_fn(|i| (&x[i][from[i] * size..], steps[i] == 1)));
         });
@@ -209,7 +209,8 @@ fn in_order(dims: &[u32; MAX_RANK], strides: &[u32; MAX_RANK]) -> bool {
     })
 }
 
-/// Calls `part` with up to [`GATHERED`] results at a time and operands that advance with them.
+/// Calls `part` with up to [`GATHERED`] results at a time and operands that advance with them. Whole runs at a time, so that
+/// an operand that is the same in all of them is gathered once.
 fn gathered(
     walk: &Walk<2>,
     range: Range<usize>,
@@ -219,10 +220,13 @@ fn gathered(
     mut part: impl FnMut(usize, usize, [(&[u8], bool); 2]),
 ) {
     let mut buffers = [[0; GATHERED * 4]; 2];
-    for at in range.clone().step_by(GATHERED) {
-        let chunk = at..range.end.min(at + GATHERED);
-        walk.runs(chunk.clone(), |to, len, from| {
-            for i in (0..2).filter(|&i| !in_order[i]) {
+    let step = if walk.len() > GATHERED { GATHERED } else { GATHERED / walk.len() * walk.len() };
+    let mut wanted = in_order.map(|in_order| !in_order);
+    for at in range.clone().step_by(step) {
+        let chunk = at..range.end.min(at + step);
+        let wanting = if wanted == [false; 2] { 0..0 } else { chunk.clone() };
+        walk.runs(wanting, |to, len, from| {
+            for i in (0..2).filter(|&i| wanted[i]) {
                 let (to, from) = (&mut buffers[i][(to - at) * size..][..len * size], &x[i][from[i] * size..]);
                 match size {
                     1 => strided::<1>(to, from, walk.inner()[i]),
@@ -231,6 +235,10 @@ fn gathered(
                 }
             }
         });
+        if walk.len() <= step {
+            let repeated = walk.repeated();
+            wanted = core::array::from_fn(|i| wanted[i] && !repeated[i]);
+        }
         let operand = |i: usize| (if in_order[i] { &x[i][at * size..] } else { &buffers[i][..] }, true);
         part(at, chunk.len(), [operand(0), operand(1)]);
     }
