@@ -5,23 +5,26 @@
 
 use std::env::var;
 
-const SOURCE: &str = "sve/conv.c";
+const SOURCES: [&str; 2] = ["sve/conv.c", "sve/last.c"];
 
 fn main() {
-    println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo:rerun-if-changed=sve");
     println!("cargo:rustc-check-cfg=cfg(sparrow_sve)");
     let [arch, os] = ["CARGO_CFG_TARGET_ARCH", "CARGO_CFG_TARGET_OS"].map(|name| var(name).unwrap_or_default());
     if arch != "aarch64" || !["linux", "android"].contains(&os.as_str()) {
         return;
     }
     let compiled = cc::Build::new()
-        .file(SOURCE)
+        .files(SOURCES)
         .flag("-march=armv8.2-a+sve")
         // It calls nothing, so it needs no C library: none of its headers either.
         .flag("-ffreestanding")
         // Results must be the same everywhere: no fused multiply-add that the source does not ask for.
         .flag("-ffp-contract=off")
-        .opt_level(3)
+        .flag("-fvisibility=hidden")
+        // The source is in the order it wants; GCC would need more registers in another.
+        .flag_if_supported("-fno-schedule-insns")
+        .opt_level(2)
         .warnings(true)
         .try_compile("sparrow_sve");
     match compiled {
