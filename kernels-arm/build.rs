@@ -5,7 +5,8 @@
 
 use std::env::var;
 
-const SOURCES: [&str; 2] = ["sve/conv.c", "sve/last.c"];
+/// The sources, and how each is optimized: the tiles are loops in the order they want, the rest is better small.
+const SOURCES: [(&str, &str); 3] = [("conv", "2"), ("depthwise", "s"), ("last", "s")];
 
 fn main() {
     println!("cargo:rerun-if-changed=sve");
@@ -14,19 +15,23 @@ fn main() {
     if arch != "aarch64" || !["linux", "android"].contains(&os.as_str()) {
         return;
     }
-    let compiled = cc::Build::new()
-        .files(SOURCES)
-        .flag("-march=armv8.2-a+sve")
-        // It calls nothing, so it needs no C library: none of its headers either.
-        .flag("-ffreestanding")
-        // Results must be the same everywhere: no fused multiply-add that the source does not ask for.
-        .flag("-ffp-contract=off")
-        .flag("-fvisibility=hidden")
-        // The source is in the order it wants; GCC would need more registers in another.
-        .flag_if_supported("-fno-schedule-insns")
-        .opt_level(2)
-        .warnings(true)
-        .try_compile("sparrow_sve");
+    let compiled = SOURCES.iter().try_for_each(|(name, level)| {
+        cc::Build::new()
+            .file(format!("sve/{name}.c"))
+            .flag("-march=armv8.2-a+sve")
+            // It calls nothing, so it needs no C library: none of its headers either.
+            .flag("-ffreestanding")
+            // Results must be the same everywhere: no fused multiply-add that the source does not ask for.
+            .flag("-ffp-contract=off")
+            // Operands are bytes that hold what their types say.
+            .flag("-fno-strict-aliasing")
+            .flag("-fvisibility=hidden")
+            // GCC would need more registers in another order.
+            .flag_if_supported("-fno-schedule-insns")
+            .opt_level_str(level)
+            .warnings(true)
+            .try_compile(&format!("sparrow_sve_{name}"))
+    });
     match compiled {
         Ok(()) => println!("cargo:rustc-cfg=sparrow_sve"),
         Err(error) => println!(

@@ -1,8 +1,9 @@
 //! MobileNet-v1 1.0/224's layers, kernel by kernel, without a runtime: what a cost model prices.
 //!
 //! `mobilenet TYPE KEEP BLOCK ROUNDS [MASK]`: TYPE f32, f16 or i8; KEEP the percentage of 1x1 units kept (100: dense);
-//! BLOCK channels of a sparse block; ROUNDS of the network; MASK features not to use, comma separated. It prints the
-//! kernel each layer took and a sum of the last output.
+//! BLOCK channels of a sparse block; ROUNDS of the network; MASK features not to use, comma separated, or with a + those
+//! to use though `detect` does not name them (SVE at 128 bits). It prints the kernel each layer took and a sum of the last
+//! output.
 
 use sparrow_kernels::conv::weight_shape;
 use sparrow_kernels::{
@@ -202,13 +203,12 @@ fn main() {
     };
     let number = |text: &str, default: usize| text.parse().unwrap_or(default);
     let (keep, block, rounds) = (number(keep, 100), number(block, 16), number(rounds, 1));
-    let mask = args
-        .get(4)
-        .map_or("", String::as_str)
-        .split(',')
-        .filter_map(Features::by_name)
-        .fold(Features::NONE, Features::union);
-    let kernels = Kernels::new(&[sparrow_kernels_arm::CATALOGUE], sparrow_kernels_arm::detect().without(mask));
+    let features =
+        args.get(4).map_or("", String::as_str).split(',').fold(sparrow_kernels_arm::detect(), |all, name| {
+            let feature = |name| Features::by_name(name).unwrap_or(Features::NONE);
+            name.strip_prefix('+').map_or_else(|| all.without(feature(name)), |name| all.union(feature(name)))
+        });
+    let kernels = Kernels::new(&[sparrow_kernels_arm::CATALOGUE], features);
     let layers: Vec<Layer> = network().iter().map(|shape| Layer::new(shape, dtype, keep, block)).collect();
     let mut pictures = [Buffer::new(4 << 20), Buffer::new(4 << 20)];
     fill(dtype, pictures[0].all());

@@ -6,7 +6,7 @@
 static inline svfloat32_t activate(const struct epilogue *e, svbool_t in, svfloat32_t v, svfloat32_t slopes)
 {
     switch (e->activation) {
-    case LEAKY_RELU: slopes = svdup_f32(e->lo); /* fallthrough */
+    case LEAKY_RELU: return svmul_m(svcmplt(in, v, 0.0f), v, e->lo);
     case PRELU: return svmul_m(svcmplt(in, v, 0.0f), v, slopes);
     case HARD_SWISH: return svdiv_x(in, svmul_x(in, v, svminnm_x(in, svmaxnm_x(in, svadd_x(in, v, 3.0f), 0.0f), 6.0f)), 6.0f);
     default: return svminnm_x(in, svmaxnm_x(in, v, e->lo), e->hi);
@@ -67,34 +67,36 @@ void sparrow_sve_finish_f16(const struct pixels *to, size_t c, size_t end, const
 #define MAGIC 12582912.0f
 #define MAGIC_BITS 0x4b400000
 
-void sparrow_sve_finish_i8(const struct pixels *to, size_t c, size_t end, int32_t *sums)
+void sparrow_sve_finish_i8(const struct pixels *pixels, size_t c, size_t end, int32_t *sums)
 {
-    const struct epilogue *e = to->epilogue;
+    /* Copies, which no store of codes can alter. */
+    const struct pixels to = *pixels;
+    const struct epilogue e = *to.epilogue;
     size_t first = c;
     int32_t *all = sums;
     for (; c < end; c += svcntw(), sums += svcntw()) {
         svbool_t in = svwhilelt_b32_u64(c, end);
-        svfloat32_t scale = to->scale ? svld1(in, to->scale + c) : svdup_f32(0.0f), slopes = slopes_of(to, in, c);
-        for (size_t i = 0; i < to->count; i++) {
+        svfloat32_t scale = to.scale ? svld1(in, to.scale + c) : svdup_f32(0.0f), slopes = slopes_of(&to, in, c);
+        for (size_t i = 0; i < to.count; i++) {
             svint32_t sum = svld1(in, sums + i * CHANNELS);
-            if (e->output == I32) {
-                svst1(in, (int32_t *)to->y[i] + c, sum);
+            if (e.output == I32) {
+                svst1(in, (int32_t *)to.y[i] + c, sum);
                 continue;
             }
             svfloat32_t v = svmul_x(in, svcvt_f32_x(in, sum), scale);
-            if (e->output == F32) {
+            if (e.output == F32) {
                 svst1(in, (float *)sums + i * CHANNELS, v);
                 continue;
             }
-            if (to->residual) {
-                svint32_t code = svsub_x(in, svld1sb_s32(in, (const int8_t *)to->residual[i] + c), e->residual_zero);
-                v = svadd_x(in, v, svmul_x(in, svcvt_f32_x(in, code), e->residual_scale));
+            if (to.residual) {
+                svint32_t code = svsub_x(in, svld1sb_s32(in, (const int8_t *)to.residual[i] + c), e.residual_zero);
+                v = svadd_x(in, v, svmul_x(in, svcvt_f32_x(in, code), e.residual_scale));
             }
-            if (e->activation == PRELU) v = svmul_m(svcmplt(in, v, 0.0f), v, slopes);
-            v = svadd_x(in, svminnm_x(in, svmaxnm_x(in, v, e->lo), e->hi), MAGIC);
-            svint32_t code = svadd_x(in, svreinterpret_s32(v), e->y_zero - MAGIC_BITS);
-            svst1b(in, (int8_t *)to->y[i] + c, svmin_x(in, svmax_x(in, code, -128), 127));
+            if (e.activation == PRELU) v = svmul_m(svcmplt(in, v, 0.0f), v, slopes);
+            v = svadd_x(in, svminnm_x(in, svmaxnm_x(in, v, e.lo), e.hi), MAGIC);
+            svint32_t code = svadd_x(in, svreinterpret_s32(v), e.y_zero - MAGIC_BITS);
+            svst1b(in, (int8_t *)to.y[i] + c, svmin_x(in, svmax_x(in, code, -128), 127));
         }
     }
-    if (e->output == F32) sparrow_sve_finish_f32(to, first, end, (const float *)all);
+    if (e.output == F32) sparrow_sve_finish_f32(pixels, first, end, (const float *)all);
 }

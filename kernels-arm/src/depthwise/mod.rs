@@ -5,6 +5,8 @@
 
 mod dot;
 mod float;
+#[cfg(sparrow_sve)]
+mod sve;
 mod widening;
 
 use float::{F16, F32, Float};
@@ -28,7 +30,21 @@ const NEON: Features = Features::NEON;
 const FP16: Features = NEON.union(Features::FP16);
 const DOT: Features = NEON.union(Features::DOTPROD);
 
-/// The depthwise convolutions, best first.
+/// The SVE rows, as the SVE tiles before all others.
+#[cfg(sparrow_sve)]
+pub const SVE: &[Kernel] = &[
+    kernel!("depthwise_f32_sve", Features::SVE, DepthwiseF32, sve::F32),
+    kernel!("depthwise_f16_sve", Features::SVE, DepthwiseF16, sve::F16),
+    kernel!("depthwise_i8_sve", Features::SVE, DepthwiseI8, sve::I8),
+    kernel!("spdepthwise_f32_sve", Features::SVE, SparseDepthwiseF32, sve::F32),
+    kernel!("spdepthwise_f16_sve", Features::SVE, SparseDepthwiseF16, sve::F16),
+    kernel!("spdepthwise_i8_sve", Features::SVE, SparseDepthwiseI8, sve::I8),
+];
+/// No SVE rows: built without a C compiler.
+#[cfg(not(sparrow_sve))]
+pub const SVE: &[Kernel] = &[];
+
+/// The other depthwise convolutions, best first.
 pub const CATALOGUE: &[Kernel] = &[
     kernel!("depthwise_f32_neon", NEON, DepthwiseF32, Float<F32, false>),
     kernel!("depthwise_f16_neon_fp16", FP16, DepthwiseF16, Float<F16, false>),
