@@ -1,8 +1,9 @@
 //! What the CPU has, asked of the operating system: `getauxval` on Linux and Android, `sysctlbyname` on Apple's systems.
 //! An unknown system gets NEON, which every 64-bit Arm has.
 //!
-//! SVE is named only where its vectors are longer than NEON's 128 bits: where they are not, NEON kernels do as much an
-//! instruction and are scheduled better.
+//! SVE is named only where its vectors are longer than 256 bits. Cores with shorter ones (Cortex-A710 and X2 with 128, Neoverse
+//! V1 with 256) do as much a cycle with NEON, whose kernels keep more of a tile in registers and load less:
+//! docs/performance.md has the figures.
 
 use sparrow_kernels::Features;
 
@@ -23,6 +24,8 @@ mod system {
         [(0, 10, Features::FP16), (0, 20, Features::DOTPROD), (1, 13, Features::I8MM)];
     /// SVE, in HWCAP.
     const SVE: u32 = 22;
+    /// Bytes of a vector up to which NEON is as fast.
+    const NO_GAIN: u64 = 32;
 
     unsafe extern "C" {
         safe fn getauxval(kind: c_ulong) -> c_ulong;
@@ -33,7 +36,7 @@ mod system {
         let bits = BITS.iter().filter(|(word, bit, _)| words[*word] >> bit & 1 == 1);
         let found = bits.fold(Features::NONE, |all, (_, _, one)| all.union(*one));
         // SAFETY: asked for only where the CPU has SVE.
-        let long = words[0] >> SVE & 1 == 1 && unsafe { vector_bytes() } > 16;
+        let long = words[0] >> SVE & 1 == 1 && unsafe { vector_bytes() } > NO_GAIN;
         if long { found.union(Features::SVE) } else { found }
     }
 

@@ -110,10 +110,36 @@ typedef int32_t __attribute__((aligned(1))) word;
     }
 #define NOTHING(N)
 
-#define KERNELS(N, dense, sparse, units)                                                                               \
-    void dense(const struct tile *t) TILE(N, CHANNELS, DENSE, units, i)                                                \
-    void sparse(const struct tile *t, size_t block) TILE(N, block, NOTHING, t->counts[tap], *position++)
+#define TILES(N, units)                                                                                                \
+    __attribute__((noinline)) static void dense_##N(const struct tile *t) TILE(N, CHANNELS, DENSE, units, i)                                     \
+    __attribute__((noinline)) static void sparse_##N(const struct tile *t, size_t block) TILE(N, block, NOTHING, t->counts[tap], *position++)
 
-KERNELS(F32, sparrow_conv_f32_sve, sparrow_spconv_f32_sve, t->kc)
-KERNELS(F16, sparrow_conv_f16_sve, sparrow_spconv_f16_sve, t->kc)
-KERNELS(I8, sparrow_conv_i8_sve, sparrow_spconv_i8_sve, (t->kc + 3) / 4)
+TILES(F32, t->kc)
+TILES(F16, t->kc)
+TILES(I8, (t->kc + 3) / 4)
+
+/* As sparrow_kernels::Layout. */
+enum layout {
+    DENSE_F32 = 1, DENSE_F16 = 2, DENSE_I8 = 3,
+    SPARSE_F32_B16 = 8, SPARSE_F32_B8, SPARSE_F32_B4, SPARSE_F16_B16, SPARSE_F16_B8, SPARSE_F16_B4,
+    SPARSE_I8_B16, SPARSE_I8_B8, SPARSE_I8_B4,
+};
+
+/* One tile of the layout that its hint names. */
+void sparrow_conv_sve(const struct tile *t)
+{
+    switch (t->hint) {
+    case DENSE_F32: dense_F32(t); return;
+    case DENSE_F16: dense_F16(t); return;
+    case DENSE_I8: dense_I8(t); return;
+    case SPARSE_F32_B16: sparse_F32(t, 16); return;
+    case SPARSE_F32_B8: sparse_F32(t, 8); return;
+    case SPARSE_F32_B4: sparse_F32(t, 4); return;
+    case SPARSE_F16_B16: sparse_F16(t, 16); return;
+    case SPARSE_F16_B8: sparse_F16(t, 8); return;
+    case SPARSE_F16_B4: sparse_F16(t, 4); return;
+    case SPARSE_I8_B16: sparse_I8(t, 16); return;
+    case SPARSE_I8_B8: sparse_I8(t, 8); return;
+    case SPARSE_I8_B4: sparse_I8(t, 4); return;
+    }
+}

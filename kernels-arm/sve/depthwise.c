@@ -175,6 +175,9 @@ static void whole_row(const struct row *r, walks *inside, list *any)
     size_t from = r->pad_left > 0 ? ((size_t)r->pad_left + r->stride_w - 1) / r->stride_w : 0;
     ptrdiff_t last = (ptrdiff_t)r->in_w - (ptrdiff_t)((r->kw - 1) * r->dil_w + 1) + r->pad_left;
     size_t to = last < 0 ? 0 : least((size_t)last / r->stride_w + 1, r->out_w);
+    /* A list makes four outputs at either end, so a walk need not make them again. */
+    if (from > 0 && from < OUTS) from = OUTS;
+    if (to < r->out_w && to + OUTS > r->out_w) to = r->out_w < OUTS ? 0 : r->out_w - OUTS;
     if (r->counts || r->dil_w != 1 || to < from + OUTS || !inside(&at, from, to)) from = to = r->out_w;
     const uint8_t *x[MAX_TAPS][OUTS];
     for (size_t ox = 0; ox < r->out_w;) {

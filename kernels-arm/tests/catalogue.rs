@@ -14,7 +14,7 @@ const SETS: [(&str, Features); 5] = [
     ("sve", Features::SVE),
 ];
 
-/// What this CPU has: `detect` leaves out SVE where its vectors are no longer than NEON's, but its kernels must be right there too.
+/// What this CPU has: `detect` leaves out SVE where NEON is as fast, but its kernels must be right there too.
 fn all() -> Features {
     if std::arch::is_aarch64_feature_detected!("sve") { detect().union(Features::SVE) } else { detect() }
 }
@@ -73,6 +73,17 @@ fn detection_agrees_with_the_standard_library() {
     for (feature, there) in found {
         assert_eq!(detect().contains(feature), there, "{feature:?}");
     }
+}
+
+#[test]
+fn sve_is_named_where_its_vectors_are_long() {
+    let bytes: u64;
+    if !std::arch::is_aarch64_feature_detected!("sve") {
+        return assert!(!detect().contains(Features::SVE));
+    }
+    // SAFETY: the CPU has SVE.
+    unsafe { std::arch::asm!(".arch_extension sve", "cntb {}", out(reg) bytes) };
+    assert_eq!(detect().contains(Features::SVE), bytes > 32, "{bytes} bytes");
 }
 
 #[test]

@@ -301,30 +301,30 @@ const FP16: Features = NEON.union(Features::FP16);
 const DOT: Features = NEON.union(Features::DOTPROD);
 const I8MM: Features = DOT.union(Features::I8MM);
 
-/// The SVE convolutions: before all others, since `detect` names SVE only where its vectors are longer than NEON's.
+/// The SVE convolutions: before all others, since `detect` names SVE only where its vectors are so long that they win.
 #[cfg(sparrow_sve)]
 pub const SVE: &[Kernel] = {
     macro_rules! sve {
-        ($name:literal, $layout:ident, $micro:ty) => {
+        ($name:literal, $layout:ident) => {
             Kernel {
                 accepts: |call| sve::fits(call, Layout::$layout),
-                ..kernel!($name, Features::SVE, $layout, $micro)
+                ..kernel!($name, Features::SVE, $layout, sve::Sve<{ Layout::$layout as u8 }>)
             }
         };
     }
     &[
-        sve!("conv_f32_b16_sve", DenseF32, sve::DenseF32),
-        sve!("conv_f16_b16_sve", DenseF16, sve::DenseF16),
-        sve!("conv_i8_b16_sve", DenseI8, sve::DenseI8),
-        sve!("spconv_f32_b16_sve", SparseF32B16, sve::SparseF32<16>),
-        sve!("spconv_f32_b8_sve", SparseF32B8, sve::SparseF32<8>),
-        sve!("spconv_f32_b4_sve", SparseF32B4, sve::SparseF32<4>),
-        sve!("spconv_f16_b16_sve", SparseF16B16, sve::SparseF16<16>),
-        sve!("spconv_f16_b8_sve", SparseF16B8, sve::SparseF16<8>),
-        sve!("spconv_f16_b4_sve", SparseF16B4, sve::SparseF16<4>),
-        sve!("spconv_i8_b16_sve", SparseI8B16, sve::SparseI8<16>),
-        sve!("spconv_i8_b8_sve", SparseI8B8, sve::SparseI8<8>),
-        sve!("spconv_i8_b4_sve", SparseI8B4, sve::SparseI8<4>),
+        sve!("conv_f32_b16_sve", DenseF32),
+        sve!("conv_f16_b16_sve", DenseF16),
+        sve!("conv_i8_b16_sve", DenseI8),
+        sve!("spconv_f32_b16_sve", SparseF32B16),
+        sve!("spconv_f32_b8_sve", SparseF32B8),
+        sve!("spconv_f32_b4_sve", SparseF32B4),
+        sve!("spconv_f16_b16_sve", SparseF16B16),
+        sve!("spconv_f16_b8_sve", SparseF16B8),
+        sve!("spconv_f16_b4_sve", SparseF16B4),
+        sve!("spconv_i8_b16_sve", SparseI8B16),
+        sve!("spconv_i8_b8_sve", SparseI8B8),
+        sve!("spconv_i8_b4_sve", SparseI8B4),
     ]
 };
 /// No SVE convolutions: built without a C compiler.
