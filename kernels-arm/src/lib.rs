@@ -16,6 +16,8 @@ mod detect;
 mod finish;
 #[cfg(target_arch = "aarch64")]
 mod lanes;
+#[cfg(sparrow_sve)]
+mod mirror;
 #[cfg(target_arch = "aarch64")]
 mod simd;
 

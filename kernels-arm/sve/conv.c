@@ -2,8 +2,10 @@
  *
  * A tile is ROWS pixels by one panel of 16 output channels, or one block of 16, 8 or 4 that keeps some positions, taken in
  * slices of as many channels as a vector holds. At 128 bits a panel has four slices (f16: two), at 256 two, from 512 on
- * one. Sums of a slice stay in ROWS registers over all taps. Inputs are broadcast from a quadword load (four units at
- * once, or eight halves, multiplied by lane) or, for the rest and for kept positions, from one element.
+ * one, and what the block leaves of a vector idles. (Two pixels of a block of 4 in one vector would take a selection for
+ * every product it saves, on the same pipes.) Sums of a slice stay in ROWS registers over all taps. Inputs are broadcast
+ * from a quadword load (four units at once, or eight halves, multiplied by lane) or, for the rest and for kept positions,
+ * from one element.
  */
 #include "sve.h"
 

@@ -2,8 +2,9 @@
  * last step. C, because Rust has no stable SVE types; right at any vector length, since whoever loops over channels
  * steps by what a vector holds, and a predicate leaves out the lanes past the block of channels.
  *
- * The structs mirror `Tile`, `Row`, `InputRow` and `Epilogue`, which say what each field means. Compiled without
- * contraction: a last step's product and sum are rounded one after the other, as everywhere else.
+ * The structs mirror `Tile`, `Row`, `InputRow` and `Epilogue`, which say what each field means; `src/mirror.rs` lists their
+ * fields in this order, so that those cannot change alone. Compiled without contraction: a last step's product and sum are
+ * rounded one after the other, as everywhere else.
  */
 #ifndef SPARROW_SVE_H
 #define SPARROW_SVE_H
@@ -37,9 +38,11 @@ struct tile {
     size_t taps, kc, rows, channels;
     struct epilogue epilogue;
     uint32_t hint;
+    uint8_t *room;
 };
 
-_Static_assert(sizeof(struct tile) == 14 * 8 + 8 * 4, "as sparrow_kernels::conv::Tile");
+_Static_assert(sizeof(struct epilogue) == 28, "as sparrow_kernels::conv::Epilogue");
+_Static_assert(sizeof(struct tile) == 152 && offsetof(struct tile, epilogue) == 112, "as sparrow_kernels::conv::Tile");
 
 struct input_row {
     const uint8_t *start;
@@ -48,14 +51,15 @@ struct input_row {
 
 struct row {
     const struct input_row *inputs;
+    size_t rows;
     const uint8_t *pad;
     size_t in_w, kh, kw, stride_w, dil_w;
     ptrdiff_t pad_left;
     size_t out_w;
     uint8_t *y;
-    size_t y_step;
+    size_t y_step, y_row;
     const uint8_t *residual;
-    size_t residual_step;
+    size_t residual_step, residual_row;
     const uint8_t *weights, *bias;
     const float *scale, *slopes;
     const uint16_t *counts, *positions;
@@ -64,7 +68,8 @@ struct row {
     uint32_t hint;
 };
 
-_Static_assert(sizeof(struct row) == 20 * 8 + 8 * 4, "as sparrow_kernels::depthwise::Row");
+_Static_assert(sizeof(struct input_row) == 16, "as sparrow_kernels::depthwise::InputRow");
+_Static_assert(sizeof(struct row) == 216 && offsetof(struct row, epilogue) == 184, "as sparrow_kernels::depthwise::Row");
 
 /* The pixels whose sums are ready: where channel 0 of each goes, and the residual's (null: there is none). */
 struct pixels {
