@@ -2,8 +2,7 @@
 //! An unknown system gets NEON, which every 64-bit Arm has.
 //!
 //! SVE is named only where its vectors are longer than 256 bits. Cores with shorter ones (Cortex-A710 and X2 with 128, Neoverse
-//! V1 with 256) do as much a cycle with NEON, whose kernels keep more of a tile in registers and load less:
-//! docs/performance.md has the figures.
+//! V1 with 256) do as much a cycle with NEON, whose kernels keep more of a tile in registers and load less.
 
 use sparrow_kernels::Features;
 
