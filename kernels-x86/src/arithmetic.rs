@@ -10,11 +10,14 @@
 //! `pmaddubsw`, the byte multiply of AVX2, saturates, so AVX2 multiplies words: exact for every input, and as fast, since
 //! `pmaddubsw` needs a second multiply to widen its sums. Each of its results is a sum over half a unit; the two halves
 //! of a channel meet in [`Arithmetic::store`]. `vpdpbusd` wants one unsigned operand: activations are shifted by 128 when
-//! they are staged, and 128 times the sum of the weights, one more dot a unit for all rows of a tile, is taken off again.
+//! they are staged, and 128 times the sum of a channel's weights is taken off its bias, once for all tiles of a unit of work.
 
+use crate::finish::{Plain, is_clamp, store_codes};
 use crate::vector::{Two, V4, V8, V16, Vector};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
+use sparrow_kernels::conv::Tile;
+use sparrow_kernels::{Activation, DType};
 
 /// A multiply-add step for a block of output channels, which is made of `PARTS` parts of `LANES` channels.
 ///
@@ -27,12 +30,14 @@ pub(crate) trait Arithmetic {
     type Weights: Copy;
     /// The sums of one row and part.
     type Sums: Copy;
-    /// Sums of one part that all rows share.
-    type Shared: Copy;
     /// Vector as wide as a block.
     type Block: Vector;
     /// Whether sums are floats.
     const FLOAT: bool;
+    /// Whether sums begin with the bias, or with what [`Self::raise`] made of it; else with zero.
+    const BIASED: bool;
+    /// Whether [`Self::raise`] is wanted.
+    const RAISED: bool = false;
     /// Bytes of an activation in memory.
     const X_BYTES: usize;
     /// Positions of a unit.
@@ -51,18 +56,20 @@ pub(crate) trait Arithmetic {
 
     /// Copies `count` activations from memory, rounded up to whole units.
     unsafe fn stage(from: *const u8, to: *mut Self::X, count: usize);
-    /// No sums yet: the bias, if it is a float and not null, else zero.
+    /// No sums yet: the bias of a part, if there is one and it is not null, else zero.
     unsafe fn begin(bias: *const u8) -> Self::Sums;
-    unsafe fn share() -> Self::Shared;
+    /// Writes what the sums of a block, whose weights are `units`, begin with.
+    unsafe fn raise(_bias: *const u8, _weights: *const u8, _units: usize, _to: *mut u8) {}
     /// Loads a unit's weights of one part.
     unsafe fn weights(at: *const u8) -> Self::Weights;
     /// Multiplies a unit, `STEP` staged activations, in.
     unsafe fn multiply_add(sums: Self::Sums, x: *const Self::X, weights: Self::Weights) -> Self::Sums;
-    unsafe fn multiply_add_shared(shared: Self::Shared, weights: Self::Weights) -> Self::Shared;
-    /// Clamps the sums of a part to `lo..=hi` and writes them as output elements; floats only.
-    unsafe fn clamp(sums: Self::Sums, lo: f32, hi: f32, y: *mut u8);
+    /// Whether [`Self::finish`] can do the last step of a tile.
+    fn finishes(tile: &Tile) -> bool;
+    /// The last step of some parts from `column` on, straight to the output.
+    unsafe fn finish<const R: usize, const C: usize>(sums: &[[Self::Sums; C]; R], tile: &Tile, column: usize);
     /// Stores `LANES` sums, or adds them to those there.
-    unsafe fn store(sums: Self::Sums, shared: Self::Shared, to: *mut u32, add: bool);
+    unsafe fn store(sums: Self::Sums, to: *mut u32, add: bool);
 }
 
 /// f32 activations and weights; a block is one `V`.
@@ -77,9 +84,9 @@ macro_rules! float {
             type X = f32;
             type Weights = V;
             type Sums = V;
-            type Shared = ();
             type Block = V;
             const FLOAT: bool = true;
+            const BIASED: bool = true;
             const X_BYTES: usize = $bytes;
             const STEP: usize = 1;
             const LANES: usize = V::LANES;
@@ -99,9 +106,6 @@ macro_rules! float {
             }
 
             #[inline(always)]
-            unsafe fn share() {}
-
-            #[inline(always)]
             unsafe fn weights(at: *const u8) -> V {
                 let $at = at.cast::<$element>();
                 // SAFETY: the trait's.
@@ -115,16 +119,26 @@ macro_rules! float {
             }
 
             #[inline(always)]
-            unsafe fn multiply_add_shared((): (), _: V) {}
-
-            #[inline(always)]
-            unsafe fn clamp(sums: V, lo: f32, hi: f32, y: *mut u8) {
-                // SAFETY: the trait's.
-                unsafe { sums.max(V::splat(lo)).min(V::splat(hi)).$put(y.cast()) }
+            fn finishes(tile: &Tile) -> bool {
+                tile.channels.is_multiple_of(V::LANES) && is_clamp(tile.residual, &tile.epilogue)
             }
 
             #[inline(always)]
-            unsafe fn store(sums: V, (): (), to: *mut u32, add: bool) {
+            unsafe fn finish<const R: usize, const C: usize>(sums: &[[V; C]; R], tile: &Tile, column: usize) {
+                // SAFETY: the trait's.
+                unsafe {
+                    let (lo, hi) = (V::splat(tile.epilogue.lo), V::splat(tile.epilogue.hi));
+                    for (row, sums) in sums.iter().enumerate() {
+                        let y = (*tile.y.add(row)).cast::<$element>();
+                        for (c, sums) in sums.iter().enumerate() {
+                            sums.max(lo).min(hi).$put(y.add((column + c) * V::LANES));
+                        }
+                    }
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn store(sums: V, to: *mut u32, add: bool) {
                 let to = to.cast::<f32>();
                 // SAFETY: the trait's.
                 unsafe { if add { V::load(to).add(sums).store(to) } else { sums.store(to) } }
@@ -164,9 +178,9 @@ impl<B: Vector, const N: usize> Arithmetic for I8Avx2<B, N> {
     type X = i16;
     type Weights = [__m256i; N];
     type Sums = [__m256i; N];
-    type Shared = ();
     type Block = B;
     const FLOAT: bool = false;
+    const BIASED: bool = false;
     const X_BYTES: usize = 1;
     const STEP: usize = 4;
     const LANES: usize = 4 * N;
@@ -196,9 +210,6 @@ impl<B: Vector, const N: usize> Arithmetic for I8Avx2<B, N> {
     }
 
     #[inline(always)]
-    unsafe fn share() {}
-
-    #[inline(always)]
     unsafe fn weights(at: *const u8) -> [__m256i; N] {
         // SAFETY: the trait's.
         unsafe {
@@ -222,15 +233,16 @@ impl<B: Vector, const N: usize> Arithmetic for I8Avx2<B, N> {
         }
     }
 
-    #[inline(always)]
-    unsafe fn multiply_add_shared((): (), _: [__m256i; N]) {}
+    fn finishes(_: &Tile) -> bool {
+        false
+    }
 
-    unsafe fn clamp(_: [__m256i; N], _: f32, _: f32, _: *mut u8) {
-        unreachable!("integers are scaled");
+    unsafe fn finish<const R: usize, const C: usize>(_: &[[[__m256i; N]; C]; R], _: &Tile, _: usize) {
+        unreachable!("it finishes no tile");
     }
 
     #[inline(always)]
-    unsafe fn store(sums: [__m256i; N], (): (), to: *mut u32, add: bool) {
+    unsafe fn store(sums: [__m256i; N], to: *mut u32, add: bool) {
         let to = to.cast::<i32>();
         // SAFETY: the trait's. With N = 1 the upper half of the result is a copy, and is not stored.
         unsafe {
@@ -250,14 +262,15 @@ impl<B: Vector, const N: usize> Arithmetic for I8Avx2<B, N> {
 pub(crate) struct I8Vnni<B>(PhantomData<B>);
 
 macro_rules! vnni {
-    ($block:ty, $int:ty, $splat:ident, $zero:ident, $load:ident, $dot:ident, $sub:ident) => {
+    ($block:ty, $int:ty, $splat:ident, $zero:ident, $load:ident, $dot:ident, $sub:ident, $finishes:ident, $finish:ident) => {
         impl Arithmetic for I8Vnni<$block> {
             type X = u8;
             type Weights = $int;
             type Sums = $int;
-            type Shared = $int;
             type Block = $block;
             const FLOAT: bool = false;
+            const BIASED: bool = true;
+            const RAISED: bool = true;
             const X_BYTES: usize = 1;
             const STEP: usize = 4;
             const LANES: usize = <$block>::LANES;
@@ -284,15 +297,22 @@ macro_rules! vnni {
             }
 
             #[inline(always)]
-            unsafe fn begin(_: *const u8) -> $int {
+            unsafe fn begin(raised: *const u8) -> $int {
                 // SAFETY: the trait's.
-                unsafe { $zero() }
+                unsafe { if raised.is_null() { $zero() } else { $load(raised.cast()) } }
             }
 
             #[inline(always)]
-            unsafe fn share() -> $int {
+            unsafe fn raise(bias: *const u8, weights: *const u8, units: usize, to: *mut u8) {
                 // SAFETY: the trait's.
-                unsafe { $zero() }
+                unsafe {
+                    let mut shift = $zero();
+                    for n in 0..units {
+                        let weights = Self::weights(weights.add(n * Self::PART_BYTES));
+                        shift = $dot(shift, $splat(0x8080_8080u32 as i32), weights);
+                    }
+                    <$block>::store_int($sub($load(bias.cast()), shift), to.cast());
+                }
             }
 
             #[inline(always)]
@@ -308,34 +328,105 @@ macro_rules! vnni {
             }
 
             #[inline(always)]
-            unsafe fn multiply_add_shared(shared: $int, weights: $int) -> $int {
-                // SAFETY: the trait's.
-                unsafe { $dot(shared, $splat(0x8080_8080u32 as i32), weights) }
-            }
-
-            unsafe fn clamp(_: $int, _: f32, _: f32, _: *mut u8) {
-                unreachable!("integers are scaled");
+            fn finishes(tile: &Tile) -> bool {
+                $finishes(tile)
             }
 
             #[inline(always)]
-            unsafe fn store(sums: $int, shared: $int, to: *mut u32, add: bool) {
+            unsafe fn finish<const R: usize, const C: usize>(sums: &[[$int; C]; R], tile: &Tile, column: usize) {
+                // SAFETY: the trait's.
+                unsafe { $finish(sums, tile, column) }
+            }
+
+            #[inline(always)]
+            unsafe fn store(sums: $int, to: *mut u32, add: bool) {
                 let to = to.cast::<i32>();
                 // SAFETY: the trait's.
                 unsafe {
-                    let mut v = $sub(sums, shared);
-                    if add {
-                        v = <$block>::add_int(v, <$block>::load_int(to));
-                    }
-                    <$block>::store_int(v, to);
+                    let before = if add { <$block>::load_int(to) } else { $zero() };
+                    <$block>::store_int(<$block>::add_int(sums, before), to);
                 }
             }
         }
     };
 }
 
-vnni!(V16, __m512i, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_loadu_si512, _mm512_dpbusd_epi32, _mm512_sub_epi32);
-vnni!(V8, __m256i, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_loadu_si256, _mm256_dpbusd_epi32, _mm256_sub_epi32);
-vnni!(V4, __m128i, _mm_set1_epi32, _mm_setzero_si128, _mm_loadu_si128, _mm_dpbusd_epi32, _mm_sub_epi32);
+/// Whether [`finish_i8`] can do the last step.
+#[inline(always)]
+fn finishes_i8(tile: &Tile) -> bool {
+    tile.epilogue.output == DType::I8 as u32 && tile.epilogue.activation == Activation::Clamp as u32
+}
+
+/// Codes of blocks of 16 channels, four rows at a time.
+///
+/// # Safety
+/// As [`Arithmetic::finish`].
+#[inline(always)]
+unsafe fn finish_i8<const R: usize, const C: usize>(sums: &[[__m512i; C]; R], tile: &Tile, column: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let plain = Plain::new(&tile.epilogue);
+        for c in 0..C {
+            let first = (column + c) * 16;
+            let scale = _mm512_loadu_ps(tile.scale.add(first));
+            let there = tile.channels - first;
+            for row in (0..R).step_by(4) {
+                let four: [__m512i; 4] = core::array::from_fn(|n| sums[(row + n).min(R - 1)][c]);
+                let y: [*mut u8; 4] = core::array::from_fn(|n| (*tile.y.add((row + n).min(R - 1))).wrapping_add(first));
+                let codes = if tile.residual.is_null() {
+                    plain.codes(four, scale)
+                } else {
+                    let residual: [*const u8; 4] =
+                        core::array::from_fn(|n| (*tile.residual.add((row + n).min(R - 1))).wrapping_add(first));
+                    plain.codes_with_residual(four, scale, residual, &tile.epilogue, there)
+                };
+                store_codes(codes, y, (R - row).min(4), there);
+            }
+        }
+    }
+}
+
+fn finishes_nothing(_: &Tile) -> bool {
+    false
+}
+
+unsafe fn finish_nothing<T, const R: usize, const C: usize>(_: &[[T; C]; R], _: &Tile, _: usize) {
+    unreachable!("it finishes no tile");
+}
+
+vnni!(
+    V16,
+    __m512i,
+    _mm512_set1_epi32,
+    _mm512_setzero_si512,
+    _mm512_loadu_si512,
+    _mm512_dpbusd_epi32,
+    _mm512_sub_epi32,
+    finishes_i8,
+    finish_i8
+);
+vnni!(
+    V8,
+    __m256i,
+    _mm256_set1_epi32,
+    _mm256_setzero_si256,
+    _mm256_loadu_si256,
+    _mm256_dpbusd_epi32,
+    _mm256_sub_epi32,
+    finishes_nothing,
+    finish_nothing
+);
+vnni!(
+    V4,
+    __m128i,
+    _mm_set1_epi32,
+    _mm_setzero_si128,
+    _mm_loadu_si128,
+    _mm_dpbusd_epi32,
+    _mm_sub_epi32,
+    finishes_nothing,
+    finish_nothing
+);
 
 /// A block of 16 channels with AVX2.
 pub(crate) type Wide = Two<V8>;

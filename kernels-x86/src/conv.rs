@@ -20,19 +20,20 @@
 //! parts at a time, so that the sums still hide the latency of the multiply-add.
 
 use crate::arithmetic::{Arithmetic, F16, F32, I8Avx2, I8Vnni, Wide};
-use crate::finish::{Avx2, Avx512, Isa, Last, is_clamp};
+use crate::finish::{Avx2, Avx512, Isa, Last};
 use crate::vector::{V4, V8, V16};
 use crate::{AVX2, AVX512, VNNI};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
-use sparrow_kernels::conv::{Micro, Tile, accepts, drive, units};
+use sparrow_kernels::conv::{Micro, ROOM, Tile, accepts, drive, units};
 use sparrow_kernels::{Kernel, Layout, Op};
 
 /// Most bytes of staged activations.
 const SCRATCH: usize = 32 << 10;
 /// Most output channels of a tile. A tile has as many as keep its weights in half of a small L2 cache.
 const CHANNELS: usize = 128;
+const _: () = assert!(CHANNELS * 4 <= ROOM);
 /// Most blocks of a tile.
 const MAX_BLOCKS: usize = CHANNELS / 4;
 /// Most rows of a tile.
@@ -71,7 +72,7 @@ struct Work<'a, I, A: Arithmetic, const ROWS: usize, const LINES: usize, const S
     chunk: Chunk,
     /// Whether sums begin with this chunk.
     first: bool,
-    /// Whether sums go to the output without a stop in `sums`: there is one chunk, and all that is left is a clamp.
+    /// Whether sums go to the output without a stop in `sums`: there is one chunk, and the last step can be done there.
     direct: bool,
     cursors: [Cursor; MAX_BLOCKS],
     isa: PhantomData<I>,
@@ -112,12 +113,8 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
             cursors: [Cursor::default(); MAX_BLOCKS],
             isa: PhantomData,
         };
-        work.direct = A::FLOAT
-            && work.ends()
-            && tile.channels.is_multiple_of(Self::BLOCK)
-            && is_clamp(tile.residual, &tile.epilogue);
+        work.direct = (Self::IN_PLACE || work.ends()) && A::finishes(tile);
         if Self::IN_PLACE {
-            work.direct = tile.channels.is_multiple_of(Self::BLOCK) && is_clamp(tile.residual, &tile.epilogue);
             // SAFETY: the caller's promise.
             return unsafe {
                 if SPARSE {
@@ -151,6 +148,32 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                 let whole = work.chunk.units.end == units;
                 let next = if whole { (work.chunk.taps.end, 0) } else { (work.chunk.taps.start, work.chunk.units.end) };
                 (work.chunk, work.first) = (Self::chunk(next, tile.taps, units), false);
+            }
+        }
+    }
+
+    /// [`Micro::prepare`]: what the sums of each block begin with.
+    ///
+    /// # Safety
+    /// As [`Micro::prepare`]; the tile's room holds a word for each channel of its blocks.
+    #[inline(always)]
+    unsafe fn prepare(tile: &Tile) {
+        if !A::RAISED {
+            return;
+        }
+        let mut at = 0;
+        for block in 0..tile.channels.div_ceil(Self::BLOCK) {
+            let channel = block * Self::BLOCK * 4;
+            // SAFETY: there is a count for every block and tap, and so many units of weights.
+            unsafe {
+                let (weights, units) = if SPARSE {
+                    let kept = (0..tile.taps).map(|tap| usize::from(*tile.counts.add(block * tile.taps + tap))).sum();
+                    (tile.weights.add(at * A::UNIT_BYTES), kept)
+                } else {
+                    (tile.weights.add(block * tile.panel_stride), tile.taps * tile.kc.div_ceil(A::STEP))
+                };
+                A::raise(tile.bias.add(channel), weights, units, tile.room.add(channel));
+                at += units;
             }
         }
     }
@@ -294,17 +317,12 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     /// As [`Self::dense`]; the columns exist.
     #[inline(always)]
     unsafe fn put<const R: usize, const C: usize>(&self, held: Held<A, R, C>, column: usize) {
-        // SAFETY: the caller's promise; a direct tile's columns are float blocks, all of whose channels exist.
+        // SAFETY: the caller's promise.
         unsafe {
-            if !A::FLOAT || !self.direct {
-                return held.store(column, self.sums, self.first);
-            }
-            let bytes = A::LANES * A::X_BYTES;
-            for (row, sums) in held.rows.iter().enumerate() {
-                let y = (*self.tile.y.add(row)).add(column * bytes);
-                for (c, sums) in sums.iter().enumerate() {
-                    A::clamp(*sums, self.tile.epilogue.lo, self.tile.epilogue.hi, y.add(c * bytes));
-                }
+            if self.direct {
+                A::finish(&held.rows, self.tile, column);
+            } else {
+                held.store(column, self.sums, self.first);
             }
         }
     }
@@ -454,7 +472,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
         let last = Last {
             y: tile.y,
             residual: tile.residual,
-            bias: tile.bias,
+            bias: if A::BIASED { core::ptr::null() } else { tile.bias },
             scale: tile.scale,
             slopes: tile.slopes,
             channels: tile.channels,
@@ -478,7 +496,6 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
 /// Sums in registers: `R` rows by `C` columns.
 struct Held<A: Arithmetic, const R: usize, const C: usize> {
     rows: [[A::Sums; C]; R],
-    shared: [A::Shared; C],
 }
 
 impl<A: Arithmetic, const R: usize, const C: usize> Held<A, R, C> {
@@ -488,11 +505,12 @@ impl<A: Arithmetic, const R: usize, const C: usize> Held<A, R, C> {
     unsafe fn new(tile: &Tile, column: usize, first: bool) -> Self {
         // SAFETY: the caller's promise; the bias is readable for every block.
         unsafe {
-            let mut held = Self { rows: [[A::begin(core::ptr::null()); C]; R], shared: [A::share(); C] };
-            if A::FLOAT && first {
+            let mut held = Self { rows: [[A::begin(core::ptr::null()); C]; R] };
+            if A::BIASED && first {
+                let bias = if A::RAISED { tile.room.cast_const() } else { tile.bias };
                 for row in 0..R {
                     for c in 0..C {
-                        held.rows[row][c] = A::begin(tile.bias.add((column + c) * A::LANES * 4));
+                        held.rows[row][c] = A::begin(bias.add((column + c) * A::LANES * 4));
                     }
                 }
             }
@@ -522,9 +540,6 @@ impl<A: Arithmetic, const R: usize, const C: usize> Held<A, R, C> {
             for c in 1..C {
                 unit[c] = A::weights(weights[c].add(n * A::UNIT_BYTES));
             }
-            for c in 0..C {
-                self.shared[c] = A::multiply_add_shared(self.shared[c], unit[c]);
-            }
             for row in 0..R {
                 for c in 0..C {
                     self.rows[row][c] = A::multiply_add(self.rows[row][c], x[row], unit[c]);
@@ -544,14 +559,7 @@ impl<A: Arithmetic, const R: usize, const C: usize> Held<A, R, C> {
             let (panel, part) = ((column + c) / A::PARTS, (column + c) % A::PARTS);
             for row in 0..R {
                 // SAFETY: the caller's promise.
-                unsafe {
-                    A::store(
-                        self.rows[row][c],
-                        self.shared[c],
-                        sums.add((panel * R + row) * block + part * A::LANES),
-                        !first,
-                    )
-                };
+                unsafe { A::store(self.rows[row][c], sums.add((panel * R + row) * block + part * A::LANES), !first) };
             }
         }
     }
@@ -568,6 +576,13 @@ macro_rules! catalogue {
             impl Micro for $micro {
                 const ROWS: usize = $r;
                 const PANELS: usize = $channels / $block;
+
+                #[target_feature(enable = $features)]
+                unsafe fn prepare(tile: &Tile) -> u32 {
+                    // SAFETY: the caller's promise.
+                    unsafe { Work::<$isa, $arithmetic, $r, $lines, $sparse>::prepare(tile) };
+                    0
+                }
 
                 #[target_feature(enable = $features)]
                 unsafe fn tile(tile: &Tile) {
@@ -615,7 +630,7 @@ catalogue! {
 catalogue! {
     /// Convolutions with AVX-512: 32 vector registers hold 24 sums.
     AVX512_CATALOGUE, Avx512, AVX512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl";
-    "conv_f32_b16_avx512", ConvF32Avx512, DenseF32, 64 / 16, F32<V16>, false, 33: 12 x 2, 6 x 4, 1 x 8;
+    "conv_f32_b16_avx512", ConvF32Avx512, DenseF32, 128 / 16, F32<V16>, false, 33: 14 x 2, 7 x 4, 1 x 8;
     "conv_f16_b16_avx512", ConvF16Avx512, DenseF16, 64 / 16, F16<V16>, false, 33: 12 x 2, 6 x 4, 1 x 8;
     "spconv_f32_b16_avx512", SpconvF32B16Avx512, SparseF32B16, 128 / 16, F32<V16>, true, 31: 16 x 1, 8 x 1, 1 x 1;
     "spconv_f16_b16_avx512", SpconvF16B16Avx512, SparseF16B16, 128 / 16, F16<V16>, true, 31: 16 x 1, 8 x 1, 1 x 1;
@@ -624,7 +639,7 @@ catalogue! {
 catalogue! {
     /// Integer convolutions with AVX-512 VNNI.
     VNNI_CATALOGUE, Avx512, VNNI, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni";
-    "conv_i8_b16_avx512vnni", ConvI8Vnni, DenseI8, 128 / 16, I8Vnni<V16>, false, 33: 12 x 2, 6 x 4, 1 x 8;
+    "conv_i8_b16_avx512vnni", ConvI8Vnni, DenseI8, 128 / 16, I8Vnni<V16>, false, 33: 14 x 2, 7 x 4, 1 x 8;
     "spconv_i8_b16_avx512vnni", SpconvI8B16Vnni, SparseI8B16, 128 / 16, I8Vnni<V16>, true, 31: 16 x 1, 8 x 1, 1 x 1;
     "spconv_i8_b8_avx512vnni", SpconvI8B8Vnni, SparseI8B8, 128 / 8, I8Vnni<V8>, true, 31: 16 x 1, 8 x 1, 1 x 1;
     "spconv_i8_b4_avx512vnni", SpconvI8B4Vnni, SparseI8B4, 128 / 4, I8Vnni<V4>, true, 31: 16 x 1, 8 x 1, 1 x 1;

@@ -20,6 +20,8 @@
 //! works; a tap without a partner is paired with itself and weight zero. Where the last step is a plain one and 16 channels
 //! exist, [`wide`] takes them at once and keeps the sums in registers to the end.
 
+mod square;
+
 use crate::finish::{Avx2, Avx512, Isa, Last, is_clamp};
 use crate::vector::{Two, V8, V16, Vector};
 use crate::{AVX2, AVX512, VNNI};
@@ -779,15 +781,24 @@ struct Prepared([MaybeUninit<u8>; PREPARED]);
 
 macro_rules! catalogue {
     ($(#[$doc:meta])* $catalogue:ident, $isa:ty, $requires:expr, $features:literal, $pieces:literal;
-     $($name:literal, $micro:ident, $layout:ident, $depth:ty, $sparse:literal;)*) => {
+     $($name:literal, $micro:ident, $layout:ident, $depth:ty, $sparse:literal $(, $square:ty)?;)*) => {
         $(
             struct $micro;
 
             impl RowMicro for $micro {
+                $(const ROWS: usize = <$square as square::Square>::ROWS;)?
+
                 #[target_feature(enable = $features)]
                 unsafe fn row(at: &Row) {
                     // SAFETY: the caller's promise.
-                    unsafe { row::<$isa, $depth, $pieces, $sparse>(at) }
+                    unsafe {
+                        $(if square::accepts::<$square>(at) {
+                            return square::rows::<$square>(at);
+                        })?
+                        for n in 0..at.rows {
+                            row::<$isa, $depth, $pieces, $sparse>(&at.one(n));
+                        }
+                    }
                 }
             }
         )*
@@ -818,8 +829,8 @@ catalogue! {
 catalogue! {
     /// Depthwise convolutions with AVX-512.
     AVX512_CATALOGUE, Avx512, AVX512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl", 1;
-    "depthwise_f32_avx512", DepthwiseF32Avx512, DepthwiseF32, F32<V16>, false;
-    "depthwise_f16_avx512", DepthwiseF16Avx512, DepthwiseF16, F16<V16>, false;
+    "depthwise_f32_avx512", DepthwiseF32Avx512, DepthwiseF32, F32<V16>, false, square::Float<f32>;
+    "depthwise_f16_avx512", DepthwiseF16Avx512, DepthwiseF16, F16<V16>, false, square::Float<u16>;
     "spdepthwise_f32_avx512", SpdepthwiseF32Avx512, SparseDepthwiseF32, F32<V16>, true;
     "spdepthwise_f16_avx512", SpdepthwiseF16Avx512, SparseDepthwiseF16, F16<V16>, true;
 }
@@ -827,6 +838,6 @@ catalogue! {
 catalogue! {
     /// Integer depthwise convolutions with AVX-512 VNNI.
     VNNI_CATALOGUE, Avx512, VNNI, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", 1;
-    "depthwise_i8_avx512vnni", DepthwiseI8Vnni, DepthwiseI8, I8<V16>, false;
+    "depthwise_i8_avx512vnni", DepthwiseI8Vnni, DepthwiseI8, I8<V16>, false, square::I8;
     "spdepthwise_i8_avx512vnni", SpdepthwiseI8Vnni, SparseDepthwiseI8, I8<V16>, true;
 }

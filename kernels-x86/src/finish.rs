@@ -5,6 +5,7 @@
 //! A block that is cut off by the last channel goes through a stack buffer, so that nothing is read or written past it.
 
 use crate::vector::Vector;
+use core::arch::x86_64::*;
 use sparrow_kernels::conv::Epilogue;
 use sparrow_kernels::{Activation, DType};
 
@@ -16,6 +17,7 @@ const BLOCK_BYTES: usize = 64;
 pub(crate) struct Last<'a> {
     pub y: *const *mut u8,
     pub residual: *const *const u8,
+    /// Integers: what is still to be added, or null.
     pub bias: *const u8,
     pub scale: *const f32,
     pub slopes: *const f32,
@@ -27,6 +29,129 @@ pub(crate) struct Last<'a> {
 /// Whether the last step is no more than a clamp, so that whole blocks may be written straight from registers.
 pub(crate) fn is_clamp(residual: *const *const u8, epilogue: &Epilogue) -> bool {
     residual.is_null() && epilogue.activation == Activation::Clamp as u32
+}
+
+/// int8's last step with AVX-512 where it is plain: four pixels of 16 channels at once, from the registers they are in.
+#[derive(Clone, Copy)]
+pub(crate) struct Plain {
+    lo: __m512i,
+    hi: __m512,
+    zero: __m512i,
+}
+
+impl Plain {
+    /// # Safety
+    /// The CPU has AVX-512.
+    #[inline(always)]
+    pub unsafe fn new(epilogue: &Epilogue) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let lo = _mm_cvtss_i32(_mm_set_ss(epilogue.lo)) + epilogue.y_zero;
+            Self {
+                lo: _mm512_set1_epi8(lo.clamp(-128, 127) as i8),
+                hi: _mm512_set1_ps(epilogue.hi),
+                zero: _mm512_set1_epi16(epilogue.y_zero as i16),
+            }
+        }
+    }
+
+    /// The codes of four pixels, one behind the other.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512.
+    #[inline(always)]
+    pub unsafe fn codes(&self, sums: [__m512i; 4], scale: __m512) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { self.round(sums.map(|sum| _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale))) }
+    }
+
+    /// The same with a residual, of which the first `there` channels are read.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512; the residuals have so many channels.
+    #[inline(always)]
+    pub unsafe fn codes_with_residual(
+        &self,
+        sums: [__m512i; 4],
+        scale: __m512,
+        residual: [*const u8; 4],
+        epilogue: &Epilogue,
+        there: usize,
+    ) -> __m512i {
+        // SAFETY: the caller's promise. No fused multiply-add: the result is the same on every machine.
+        unsafe {
+            let zero = _mm512_set1_epi32(epilogue.residual_zero);
+            let factor = _mm512_set1_ps(epilogue.residual_scale);
+            let mut values = [factor; 4];
+            for n in 0..4 {
+                let codes = _mm_maskz_loadu_epi8(mask(there), residual[n].cast());
+                let code = _mm512_sub_epi32(_mm512_cvtepi8_epi32(codes), zero);
+                let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[n]), scale);
+                values[n] = _mm512_add_ps(product, _mm512_mul_ps(_mm512_cvtepi32_ps(code), factor));
+            }
+            self.round(values)
+        }
+    }
+
+    /// What lies below the lower bound is caught by saturation and a comparison of codes, as rounding does not change an
+    /// order.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512.
+    #[inline(always)]
+    unsafe fn round(&self, values: [__m512; 4]) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe {
+            // A NaN, the second operand of a minimum, becomes the least integer.
+            let round = |value| _mm512_cvtps_epi32(_mm512_min_ps(self.hi, value));
+            let words = |a, b| _mm512_adds_epi16(_mm512_packs_epi32(round(a), round(b)), self.zero);
+            let codes = _mm512_packs_epi16(words(values[0], values[1]), words(values[2], values[3]));
+            turn(_mm512_max_epi8(codes, self.lo))
+        }
+    }
+}
+
+/// The first `there` of 16 lanes.
+#[inline(always)]
+fn mask(there: usize) -> __mmask16 {
+    if there >= 16 { !0 } else { (1 << there) - 1 }
+}
+
+/// The transpose of a 4x4 matrix of 32-bit words.
+///
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(always)]
+pub(crate) unsafe fn turn(v: __m512i) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v) }
+}
+
+/// Stores the first `there` channels of the first `count` of four pixels' codes.
+///
+/// # Safety
+/// The CPU has AVX-512; so many pixels may be written so many channels, at most 16.
+#[inline(always)]
+pub(crate) unsafe fn store_codes(codes: __m512i, y: [*mut u8; 4], count: usize, there: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let pixels = [
+            _mm512_castsi512_si128(codes),
+            _mm512_extracti32x4_epi32::<1>(codes),
+            _mm512_extracti32x4_epi32::<2>(codes),
+            _mm512_extracti32x4_epi32::<3>(codes),
+        ];
+        for n in 0..4 {
+            if n >= count {
+                return;
+            }
+            if there >= 16 {
+                _mm_storeu_si128(y[n].cast(), pixels[n]);
+            } else {
+                _mm_mask_storeu_epi8(y[n].cast(), mask(there), pixels[n]);
+            }
+        }
+    }
 }
 
 /// The per-channel constants of one block.
@@ -53,7 +178,11 @@ impl<V: Vector> Constants<V> {
             let vector = |from: *const f32| if from.is_null() { core::ptr::null() } else { from.add(first) };
             let (scale, slopes) = (vector(last.scale), vector(last.slopes));
             Self {
-                bias: if integer { V::load_int(last.bias.cast::<i32>().add(first)) } else { V::splat_int(0) },
+                bias: if integer && !last.bias.is_null() {
+                    V::load_int(last.bias.cast::<i32>().add(first))
+                } else {
+                    V::splat_int(0)
+                },
                 scale: if scale.is_null() { V::splat(0.0) } else { V::load(scale) },
                 slope: if slopes.is_null() { V::splat(0.0) } else { V::load(slopes) },
                 lo: V::splat(e.lo),
@@ -196,7 +325,7 @@ pub(crate) trait Isa {
     ///
     /// # Safety
     /// `last`'s pointers are valid as [`sparrow_kernels::conv::Tile`] says; `first < channels`; `sums` is
-    /// `[rows][V::LANES]`, floats with the bias in them if `FLOAT`, else integers without; the CPU has the features.
+    /// `[rows][V::LANES]`, floats with the bias in them if `FLOAT`, else integers without the last step's; the CPU has the features.
     unsafe fn finish<V: Vector, const FLOAT: bool>(last: &Last, first: usize, sums: *const u32);
 }
 

@@ -25,7 +25,7 @@ pub const MAX_TAPS: usize = MAX_RUNS / SCALAR_ROWS;
 /// Most pixels of one tile.
 pub const MAX_ROWS: usize = 112;
 /// Bytes of [`Tile::room`].
-pub const ROOM: usize = 192;
+pub const ROOM: usize = 512;
 /// Bytes of input a unit should read: half of a small core's L2 cache.
 const UNIT_BYTES: usize = 128 << 10;
 
@@ -88,7 +88,7 @@ pub struct Tile {
     pub epilogue: Epilogue,
     /// What [`Micro::prepare`] left.
     pub hint: u32,
-    /// [`ROOM`] bytes, aligned to 16, for what else it leaves.
+    /// [`ROOM`] bytes, aligned to 64, for what else it leaves.
     pub room: *mut u8,
 }
 
@@ -367,7 +367,7 @@ impl Addresses {
 }
 
 /// [`Tile::room`].
-#[repr(align(16))]
+#[repr(align(64))]
 struct Room([MaybeUninit<u8>; ROOM]);
 
 /// An output pixel.
