@@ -54,7 +54,7 @@ pub(crate) trait Arithmetic {
     /// Bytes of a unit's weights.
     const UNIT_BYTES: usize = Self::PARTS * Self::PART_BYTES;
 
-    /// Copies `count` activations from memory, rounded up to whole units.
+    /// Copies `count` activations from memory, rounded up to whole units; what lies behind them, up to 31 bytes, is lost.
     unsafe fn stage(from: *const u8, to: *mut Self::X, count: usize);
     /// No sums yet: the bias of a part, if there is one and it is not null, else zero.
     unsafe fn begin(bias: *const u8) -> Self::Sums;
@@ -280,18 +280,14 @@ macro_rules! vnni {
             unsafe fn stage(from: *const u8, to: *mut u8, count: usize) {
                 // SAFETY: the trait's.
                 unsafe {
-                    let whole = count / 32 * 32;
                     let shift = _mm256_set1_epi8(-128);
+                    let put = |i: usize, x: __m256i| _mm256_storeu_si256(to.add(i).cast(), _mm256_xor_si256(shift, x));
+                    let whole = count / 32 * 32;
                     for i in (0..whole).step_by(32) {
-                        _mm256_storeu_si256(
-                            to.add(i).cast(),
-                            _mm256_xor_si256(shift, _mm256_loadu_si256(from.add(i).cast())),
-                        );
+                        put(i, _mm256_loadu_si256(from.add(i).cast()));
                     }
-                    for i in (whole..count).step_by(4) {
-                        to.add(i)
-                            .cast::<u32>()
-                            .write_unaligned(from.add(i).cast::<u32>().read_unaligned() ^ 0x8080_8080);
+                    if whole < count {
+                        put(whole, _mm256_maskz_loadu_epi8((1 << (count - whole)) - 1, from.add(whole).cast()));
                     }
                 }
             }

@@ -83,7 +83,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
 {
     /// Elements from a staged row to the next.
     const STRIDE: usize = {
-        assert!(LINES % 2 == 1 && ROWS <= MAX_ROWS && ROWS * LINES * 64 <= SCRATCH);
+        assert!(LINES % 2 == 1 && ROWS <= MAX_ROWS && ROWS * LINES * 64 + 31 <= SCRATCH);
         LINES * 64 / size_of::<A::X>()
     };
     /// Whether rows are read where they lie in memory, all of K at once: nothing is to be converted, and each row has a
