@@ -12,8 +12,8 @@
 //! of a channel meet in [`Arithmetic::store`]. `vpdpbusd` wants one unsigned operand: activations are shifted by 128 when
 //! they are staged, and 128 times the sum of a channel's weights is taken off its bias, once for all tiles of a unit of work.
 
-use crate::finish::{Plain, is_clamp, store_codes};
-use crate::vector::{Two, V4, V8, V16, Vector};
+use crate::finish::{Plain, store_codes};
+use crate::vector::{Edge, Two, V4, V8, V16, Vector};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
 use sparrow_kernels::conv::Tile;
@@ -79,8 +79,8 @@ pub(crate) struct F32<V>(PhantomData<V>);
 pub(crate) struct F16<V>(PhantomData<V>);
 
 macro_rules! float {
-    ($name:ident, $bytes:literal, $element:ty, $put:ident, |$at:ident| $load:expr, |$from:ident, $to:ident, $count:ident| $stage:expr) => {
-        impl<V: Vector> Arithmetic for $name<V> {
+    ($name:ident, $bytes:literal, $element:ty, $load_all:ident $load_first:ident $put:ident $put_first:ident, |$at:ident| $load:expr, |$from:ident, $to:ident, $count:ident| $stage:expr) => {
+        impl<V: Edge> Arithmetic for $name<V> {
             type X = f32;
             type Weights = V;
             type Sums = V;
@@ -120,18 +120,28 @@ macro_rules! float {
 
             #[inline(always)]
             fn finishes(tile: &Tile) -> bool {
-                tile.channels.is_multiple_of(V::LANES) && is_clamp(tile.residual, &tile.epilogue)
+                let whole = tile.channels.is_multiple_of(V::LANES);
+                tile.epilogue.activation == Activation::Clamp as u32 && (whole || V::CUTS)
             }
 
             #[inline(always)]
             unsafe fn finish<const R: usize, const C: usize>(sums: &[[V; C]; R], tile: &Tile, column: usize) {
-                // SAFETY: the trait's.
+                // SAFETY: the trait's; channels that are cut off are left out.
                 unsafe {
                     let (lo, hi) = (V::splat(tile.epilogue.lo), V::splat(tile.epilogue.hi));
+                    let channel = column * V::LANES;
+                    let whole = !V::CUTS || channel + C * V::LANES <= tile.channels;
                     for (row, sums) in sums.iter().enumerate() {
                         let y = (*tile.y.add(row)).cast::<$element>();
                         for (c, sums) in sums.iter().enumerate() {
-                            sums.max(lo).min(hi).$put(y.add((column + c) * V::LANES));
+                            let (mut sums, first) = (*sums, channel + c * V::LANES);
+                            let there = tile.channels - first;
+                            if !tile.residual.is_null() {
+                                let residual = (*tile.residual.add(row)).cast::<$element>().add(first);
+                                sums = sums.add(if whole { V::$load_all(residual) } else { V::$load_first(residual, there) });
+                            }
+                            let v = sums.max(lo).min(hi);
+                            if whole { v.$put(y.add(first)) } else { v.$put_first(y.add(first), there) }
                         }
                     }
                 }
@@ -147,7 +157,7 @@ macro_rules! float {
     };
 }
 
-float!(F32, 4, f32, store, |at| V::load(at), |from, to, count| {
+float!(F32, 4, f32, load load_first store store_first, |at| V::load(at), |from, to, count| {
     if count >= 8 {
         for i in (0..count - 7).step_by(8) {
             V8::load(from.add(i)).store(to.add(i));
@@ -161,7 +171,7 @@ float!(F32, 4, f32, store, |at| V::load(at), |from, to, count| {
     }
 });
 
-float!(F16, 2, u16, store_f16, |at| V::load_f16(at), |from, to, count| {
+float!(F16, 2, u16, load_f16 load_first_f16 store_f16 store_first_f16, |at| V::load_f16(at), |from, to, count| {
     let whole = count / 8 * 8;
     for i in (0..whole).step_by(8) {
         V8::load_f16(from.add(i)).store(to.add(i));

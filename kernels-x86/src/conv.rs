@@ -34,6 +34,8 @@ const SCRATCH: usize = 32 << 10;
 /// Most output channels of a tile. A tile has as many as keep its weights in half of a small L2 cache.
 const CHANNELS: usize = 128;
 const _: () = assert!(CHANNELS * 4 <= ROOM);
+/// Bytes by which weights are fetched ahead.
+const AHEAD: usize = 1024;
 /// Most blocks of a tile.
 const MAX_BLOCKS: usize = CHANNELS / 4;
 /// Most rows of a tile.
@@ -305,6 +307,10 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
             }
             let mut held = Held::<A, R, C>::new(tile, column, self.first);
             for n in 0..units {
+                for weights in weights {
+                    let ahead = weights.wrapping_add(n * A::UNIT_BYTES + AHEAD);
+                    core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(ahead.cast());
+                }
                 held.multiply_add(self.x.add(n * A::STEP), Self::STRIDE, weights, n);
             }
             self.put(held, column);

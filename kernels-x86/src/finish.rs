@@ -4,7 +4,7 @@
 //! tile's sums are few beside its multiply-adds, so the trip through L1 costs little, and every kernel shares this code.
 //! A block that is cut off by the last channel goes through a stack buffer, so that nothing is read or written past it.
 
-use crate::vector::Vector;
+use crate::vector::{Vector, first};
 use core::arch::x86_64::*;
 use sparrow_kernels::conv::Epilogue;
 use sparrow_kernels::{Activation, DType};
@@ -84,7 +84,7 @@ impl Plain {
             let factor = _mm512_set1_ps(epilogue.residual_scale);
             let mut values = [factor; 4];
             for n in 0..4 {
-                let codes = _mm_maskz_loadu_epi8(mask(there), residual[n].cast());
+                let codes = _mm_maskz_loadu_epi8(first(there), residual[n].cast());
                 let code = _mm512_sub_epi32(_mm512_cvtepi8_epi32(codes), zero);
                 let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[n]), scale);
                 values[n] = _mm512_add_ps(product, _mm512_mul_ps(_mm512_cvtepi32_ps(code), factor));
@@ -109,12 +109,6 @@ impl Plain {
             turn(_mm512_max_epi8(codes, self.lo))
         }
     }
-}
-
-/// The first `there` of 16 lanes.
-#[inline(always)]
-fn mask(there: usize) -> __mmask16 {
-    if there >= 16 { !0 } else { (1 << there) - 1 }
 }
 
 /// The transpose of a 4x4 matrix of 32-bit words.
@@ -148,7 +142,7 @@ pub(crate) unsafe fn store_codes(codes: __m512i, y: [*mut u8; 4], count: usize, 
             if there >= 16 {
                 _mm_storeu_si128(y[n].cast(), pixels[n]);
             } else {
-                _mm_mask_storeu_epi8(y[n].cast(), mask(there), pixels[n]);
+                _mm_mask_storeu_epi8(y[n].cast(), first(there), pixels[n]);
             }
         }
     }

@@ -135,3 +135,63 @@ vector! {
     power_of_two(n: Self::Int) -> Self = Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(n, _mm512_set1_epi32(127)))));
     round_int(self: Self) -> Self::Int = _mm512_cvtps_epi32(self.0);
 }
+
+/// A vector that may load and store its first lanes only.
+///
+/// # Safety
+/// As [`Vector`]'s; pointers are valid for `there` elements, at most all.
+pub(crate) trait Edge: Vector {
+    /// Whether it can; else the methods must not be called.
+    const CUTS: bool = false;
+
+    unsafe fn load_first(_from: *const f32, _there: usize) -> Self {
+        unreachable!("it cuts off nothing")
+    }
+    unsafe fn load_first_f16(_from: *const u16, _there: usize) -> Self {
+        unreachable!("it cuts off nothing")
+    }
+    unsafe fn store_first(self, _to: *mut f32, _there: usize) {
+        unreachable!("it cuts off nothing")
+    }
+    unsafe fn store_first_f16(self, _to: *mut u16, _there: usize) {
+        unreachable!("it cuts off nothing")
+    }
+}
+
+impl Edge for V4 {}
+impl Edge for V8 {}
+impl Edge for Two<V8> {}
+
+/// The first `there` of 16 lanes.
+#[inline(always)]
+pub(crate) fn first(there: usize) -> __mmask16 {
+    if there >= 16 { !0 } else { (1 << there) - 1 }
+}
+
+impl Edge for V16 {
+    const CUTS: bool = true;
+
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, there: usize) -> Self {
+        // SAFETY: the trait's.
+        Self(unsafe { _mm512_maskz_loadu_ps(first(there), from) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_first_f16(from: *const u16, there: usize) -> Self {
+        // SAFETY: the trait's.
+        Self(unsafe { _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(there), from.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, there: usize) {
+        // SAFETY: the trait's.
+        unsafe { _mm512_mask_storeu_ps(to, first(there), self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first_f16(self, to: *mut u16, there: usize) {
+        // SAFETY: the trait's.
+        unsafe { _mm256_mask_storeu_epi16(to.cast(), first(there), _mm512_cvtps_ph::<0>(self.0)) }
+    }
+}
