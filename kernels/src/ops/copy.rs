@@ -120,6 +120,18 @@ unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams,
         }
         return;
     }
+    if read[0] == 1 && write == [columns as isize, 1] && columns <= 4 {
+        // Few planes become the channels of pixels: a picture on its way into a network.
+        let planes = |plane: usize| &src[(from + plane as isize * read[1]) as usize..][..rows];
+        // SAFETY: by the caller's promise.
+        let run = unsafe { core::slice::from_raw_parts_mut(dst, rows * columns) };
+        return match columns {
+            2 => interleave::<T, 2>([0, 1].map(planes), run),
+            3 => interleave::<T, 3>([0, 1, 2].map(planes), run),
+            4 => interleave::<T, 4>([0, 1, 2, 3].map(planes), run),
+            _ => interleave::<T, 1>([0].map(planes), run),
+        };
+    }
     for (top, left) in (0..rows).step_by(TILE).flat_map(|top| (0..columns).step_by(TILE).map(move |left| (top, left))) {
         for row in top as isize..(top + TILE).min(rows) as isize {
             for column in left as isize..(left + TILE).min(columns) as isize {
@@ -127,6 +139,18 @@ unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams,
                 // SAFETY: as above.
                 unsafe { *dst.offset(row * write[0] + column * write[1]) = element };
             }
+        }
+    }
+}
+
+/// Writes the elements of `N` runs of one length side by side.
+fn interleave<T: Pod, const N: usize>(planes: [&[T]; N], to: &mut [T]) {
+    // Slices of a length the compiler knows to be enough.
+    let pixels = to.len() / N;
+    let planes = planes.map(|plane| &plane[..pixels]);
+    for (row, pixel) in to.chunks_exact_mut(N).enumerate() {
+        for n in 0..N {
+            pixel[n] = planes[n][row];
         }
     }
 }
