@@ -138,7 +138,11 @@ macro_rules! float {
                             let there = tile.channels - first;
                             if !tile.residual.is_null() {
                                 let residual = (*tile.residual.add(row)).cast::<$element>().add(first);
-                                sums = sums.add(if whole { V::$load_all(residual) } else { V::$load_first(residual, there) });
+                                sums = sums.add(if whole {
+                                    V::$load_all(residual)
+                                } else {
+                                    V::$load_first(residual, there)
+                                });
                             }
                             let v = sums.max(lo).min(hi);
                             if whole { v.$put(y.add(first)) } else { v.$put_first(y.add(first), there) }
@@ -360,10 +364,13 @@ macro_rules! vnni {
 /// Whether [`finish_i8`] can do the last step.
 #[inline(always)]
 fn finishes_i8(tile: &Tile) -> bool {
-    tile.epilogue.output == DType::I8 as u32 && tile.epilogue.activation == Activation::Clamp as u32
+    const I8: u32 = DType::I8 as u32;
+    const F32: u32 = DType::F32 as u32;
+    let clamp = tile.epilogue.activation == Activation::Clamp as u32;
+    clamp && (tile.epilogue.output == I8 || tile.epilogue.output == F32 && tile.residual.is_null())
 }
 
-/// Codes of blocks of 16 channels, four rows at a time.
+/// Codes of blocks of 16 channels, four rows at a time, or floats.
 ///
 /// # Safety
 /// As [`Arithmetic::finish`].
@@ -376,6 +383,15 @@ unsafe fn finish_i8<const R: usize, const C: usize>(sums: &[[__m512i; C]; R], ti
             let first = (column + c) * 16;
             let scale = _mm512_loadu_ps(tile.scale.add(first));
             let there = tile.channels - first;
+            if tile.epilogue.output == DType::F32 as u32 {
+                let (lo, hi) = (_mm512_set1_ps(tile.epilogue.lo), _mm512_set1_ps(tile.epilogue.hi));
+                for row in 0..R {
+                    let v = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[row][c]), scale);
+                    let y = (*tile.y.add(row)).cast::<f32>().add(first);
+                    _mm512_mask_storeu_ps(y, crate::vector::first(there), _mm512_min_ps(_mm512_max_ps(v, lo), hi));
+                }
+                continue;
+            }
             for row in (0..R).step_by(4) {
                 let four: [__m512i; 4] = core::array::from_fn(|n| sums[(row + n).min(R - 1)][c]);
                 let y: [*mut u8; 4] = core::array::from_fn(|n| (*tile.y.add((row + n).min(R - 1))).wrapping_add(first));

@@ -23,6 +23,7 @@ use crate::arithmetic::{Arithmetic, F16, F32, I8Avx2, I8Vnni, Wide};
 use crate::finish::{Avx2, Avx512, Isa, Last};
 use crate::vector::{V4, V8, V16};
 use crate::{AVX2, AVX512, VNNI};
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -207,16 +208,24 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
         let count = (chunk.units.end * A::STEP).min(tile.kc) - first;
         let run = chunk.units.len() * A::STEP;
         for row in 0..rows {
-            for (n, tap) in chunk.taps.clone().enumerate() {
+            let mut staged = 0;
+            while staged < chunk.taps.len() {
                 // SAFETY: `runs` has `ROWS` entries per tap, each readable for `kc` elements rounded up to a unit; a
                 // chunk fits a staged row.
                 unsafe {
-                    A::stage(
-                        (*tile.runs.add(tap * ROWS + row)).add(first * A::X_BYTES),
-                        self.x.add(row * Self::STRIDE + n * run),
-                        count,
-                    )
-                };
+                    let runs = tile.runs.add((chunk.taps.start + staged) * ROWS + row);
+                    let (from, to) = ((*runs).add(first * A::X_BYTES), self.x.add(row * Self::STRIDE + staged * run));
+                    // Short taps that lie side by side, in memory and staged, are one run.
+                    let mut taps = 1;
+                    if run == tile.kc && run * A::X_BYTES < 64 {
+                        let end = |taps: usize| from.wrapping_add(taps * run * A::X_BYTES);
+                        while staged + taps < chunk.taps.len() && *runs.add(taps * ROWS) == end(taps) {
+                            taps += 1;
+                        }
+                    }
+                    A::stage(from, to, (taps - 1) * run + count);
+                    staged += taps;
+                }
             }
         }
     }
@@ -307,10 +316,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
             }
             let mut held = Held::<A, R, C>::new(tile, column, self.first);
             for n in 0..units {
-                for weights in weights {
-                    let ahead = weights.wrapping_add(n * A::UNIT_BYTES + AHEAD);
-                    core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(ahead.cast());
-                }
+                fetch_ahead(weights.map(|weights| weights.wrapping_add(n * A::UNIT_BYTES)));
                 held.multiply_add(self.x.add(n * A::STEP), Self::STRIDE, weights, n);
             }
             self.put(held, column);
@@ -458,10 +464,9 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
         }
         let mut count = cursor.left;
         if chunk.units.end * A::STEP < tile.kc {
-            // SAFETY: the tap has `left` more positions.
-            count = (0..cursor.left)
-                .take_while(|&n| usize::from(unsafe { *tile.positions.add(cursor.at + n) }) < chunk.units.end)
-                .count();
+            // SAFETY: the tap has `left` more positions, which increase.
+            let positions = unsafe { core::slice::from_raw_parts(tile.positions.add(cursor.at), cursor.left) };
+            count = positions.partition_point(|&position| usize::from(position) < chunk.units.end);
         }
         cursor.left -= count;
         cursor.at += count;
@@ -496,6 +501,15 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                 }
             }
         }
+    }
+}
+
+/// Asks for the weights some units on; what lies past their end is not read.
+#[inline(always)]
+fn fetch_ahead<const C: usize>(weights: [*const u8; C]) {
+    for weights in weights {
+        // SAFETY: fetching ahead reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD).cast()) };
     }
 }
 
@@ -638,15 +652,15 @@ catalogue! {
     AVX512_CATALOGUE, Avx512, AVX512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl";
     "conv_f32_b16_avx512", ConvF32Avx512, DenseF32, 128 / 16, F32<V16>, false, 33: 14 x 2, 7 x 4, 1 x 8;
     "conv_f16_b16_avx512", ConvF16Avx512, DenseF16, 64 / 16, F16<V16>, false, 33: 12 x 2, 6 x 4, 1 x 8;
-    "spconv_f32_b16_avx512", SpconvF32B16Avx512, SparseF32B16, 128 / 16, F32<V16>, true, 31: 16 x 1, 8 x 1, 1 x 1;
-    "spconv_f16_b16_avx512", SpconvF16B16Avx512, SparseF16B16, 128 / 16, F16<V16>, true, 31: 16 x 1, 8 x 1, 1 x 1;
+    "spconv_f32_b16_avx512", SpconvF32B16Avx512, SparseF32B16, 128 / 16, F32<V16>, true, 33: 14 x 1, 7 x 1, 1 x 1;
+    "spconv_f16_b16_avx512", SpconvF16B16Avx512, SparseF16B16, 128 / 16, F16<V16>, true, 33: 14 x 1, 7 x 1, 1 x 1;
 }
 
 catalogue! {
     /// Integer convolutions with AVX-512 VNNI.
     VNNI_CATALOGUE, Avx512, VNNI, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni";
     "conv_i8_b16_avx512vnni", ConvI8Vnni, DenseI8, 128 / 16, I8Vnni<V16>, false, 33: 14 x 2, 7 x 4, 1 x 8;
-    "spconv_i8_b16_avx512vnni", SpconvI8B16Vnni, SparseI8B16, 128 / 16, I8Vnni<V16>, true, 31: 16 x 1, 8 x 1, 1 x 1;
-    "spconv_i8_b8_avx512vnni", SpconvI8B8Vnni, SparseI8B8, 128 / 8, I8Vnni<V8>, true, 31: 16 x 1, 8 x 1, 1 x 1;
-    "spconv_i8_b4_avx512vnni", SpconvI8B4Vnni, SparseI8B4, 128 / 4, I8Vnni<V4>, true, 31: 16 x 1, 8 x 1, 1 x 1;
+    "spconv_i8_b16_avx512vnni", SpconvI8B16Vnni, SparseI8B16, 128 / 16, I8Vnni<V16>, true, 33: 14 x 1, 7 x 1, 1 x 1;
+    "spconv_i8_b8_avx512vnni", SpconvI8B8Vnni, SparseI8B8, 128 / 8, I8Vnni<V8>, true, 33: 14 x 1, 7 x 1, 1 x 1;
+    "spconv_i8_b4_avx512vnni", SpconvI8B4Vnni, SparseI8B4, 128 / 4, I8Vnni<V4>, true, 33: 14 x 1, 7 x 1, 1 x 1;
 }
