@@ -91,7 +91,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     };
     /// Whether rows are read where they lie in memory, all of K at once: nothing is to be converted, and each row has a
     /// register for its address.
-    const IN_PLACE: bool = A::IN_PLACE && ROWS <= 6;
+    const IN_PLACE: bool = A::IN_PLACE && ROWS <= 7;
     /// Units of a chunk.
     const CHUNK: usize = Self::STRIDE / A::STEP;
     /// Channels of a block.
@@ -290,6 +290,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
             for tap in 0..tile.taps {
                 let rows: [*const A::X; R] = core::array::from_fn(|row| (*tile.runs.add(tap * ROWS + row)).cast());
                 for n in 0..tile.kc {
+                    fetch_ahead(weights.map(|weights| weights.wrapping_add(n * A::UNIT_BYTES)));
                     held.multiply_add_rows(rows.map(|row| row.add(n)), weights, n);
                 }
                 weights = weights.map(|weights| weights.add(tile.kc * A::UNIT_BYTES));
@@ -650,8 +651,8 @@ catalogue! {
 catalogue! {
     /// Convolutions with AVX-512: 32 vector registers hold 24 sums.
     AVX512_CATALOGUE, Avx512, AVX512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl";
-    "conv_f32_b16_avx512", ConvF32Avx512, DenseF32, 128 / 16, F32<V16>, false, 33: 14 x 2, 7 x 4, 1 x 8;
-    "conv_f16_b16_avx512", ConvF16Avx512, DenseF16, 64 / 16, F16<V16>, false, 33: 12 x 2, 6 x 4, 1 x 8;
+    "conv_f32_b16_avx512", ConvF32Avx512, DenseF32, 128 / 16, F32<V16>, false, 33: 7 x 3, 4 x 4, 1 x 8;
+    "conv_f16_b16_avx512", ConvF16Avx512, DenseF16, 128 / 16, F16<V16>, false, 33: 14 x 2, 7 x 4, 1 x 8;
     "spconv_f32_b16_avx512", SpconvF32B16Avx512, SparseF32B16, 128 / 16, F32<V16>, true, 33: 14 x 1, 7 x 1, 1 x 1;
     "spconv_f16_b16_avx512", SpconvF16B16Avx512, SparseF16B16, 128 / 16, F16<V16>, true, 33: 14 x 1, 7 x 1, 1 x 1;
 }
