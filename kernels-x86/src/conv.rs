@@ -27,8 +27,8 @@ use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
-use sparrow_kernels::conv::{Micro, ROOM, Tile, accepts, drive, units};
-use sparrow_kernels::{Kernel, Layout, Op};
+use sparrow_kernels::conv::{Micro, ROOM, Strip, Tile, accepts, drive, units};
+use sparrow_kernels::{ConvParams, Kernel, Layout, Op};
 
 /// Most bytes of staged activations.
 const SCRATCH: usize = 32 << 10;
@@ -178,6 +178,106 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                 A::raise(tile.bias.add(channel), weights, units, tile.room.add(channel));
                 at += units;
             }
+        }
+    }
+
+    /// Whether a tile of neighbours is staged pixel by pixel, not window by window: where windows overlap, the rows share
+    /// what they have in common.
+    fn takes(p: &ConvParams) -> bool {
+        let pixels = p.kh as usize * (ROWS + p.kw as usize - 1);
+        p.kc <= 128 && pixels * pitch(p.kc as usize) + 63 <= SCRATCH
+    }
+
+    /// [`Micro::strip`], `P` parts at a time.
+    ///
+    /// # Safety
+    /// As [`Micro::strip`]; the CPU has `A`'s features, and [`Self::takes`] has accepted the convolution.
+    #[inline(always)]
+    unsafe fn strip<const P: usize>(tile: &'a Tile, strip: &Strip) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match pitch(tile.kc) {
+                16 => Self::strip_of::<P, 16>(tile, strip),
+                64 => Self::strip_of::<P, 64>(tile, strip),
+                _ => Self::strip_of::<P, 128>(tile, strip),
+            }
+        }
+    }
+
+    /// A strip whose pixels are staged `PITCH` bytes apart.
+    ///
+    /// # Safety
+    /// As [`Self::strip`].
+    #[inline(always)]
+    unsafe fn strip_of<const P: usize, const PITCH: usize>(tile: &'a Tile, strip: &Strip) {
+        let mut scratch = Scratch([const { MaybeUninit::uninit() }; SCRATCH]);
+        let mut sums = Sums([const { MaybeUninit::uninit() }; MAX_ROWS * CHANNELS]);
+        let work = Self {
+            tile,
+            x: scratch.0.as_mut_ptr().cast(),
+            sums: sums.0.as_mut_ptr().cast(),
+            chunk: Chunk { taps: 0..0, units: 0..0 },
+            first: true,
+            direct: A::finishes(tile),
+            cursors: [Cursor::default(); MAX_BLOCKS],
+            isa: PhantomData,
+        };
+        let (kh, kw) = strip.kernel;
+        let pixels = ROWS + kw - 1;
+        // SAFETY: the caller's promise; the staged strip fits the scratch buffer, and the columns exist.
+        unsafe {
+            for ky in 0..kh {
+                let to = work.x.add(ky * pixels * PITCH);
+                if strip.inside(ky, pixels) && strip.pixel == PITCH && tile.kc == PITCH {
+                    A::stage(strip.at(ky, 0), to, pixels * PITCH);
+                } else {
+                    for n in 0..pixels {
+                        A::stage(strip.at(ky, n), to.add(n * PITCH), tile.kc);
+                    }
+                }
+            }
+            let columns = tile.channels.div_ceil(Self::BLOCK) * A::PARTS;
+            let mut column = 0;
+            while column + P <= columns {
+                work.strip_columns::<P, PITCH>((kh, kw), column);
+                column += P;
+            }
+            while column < columns {
+                work.strip_columns::<1, PITCH>((kh, kw), column);
+                column += 1;
+            }
+            if !work.direct {
+                work.finish::<ROWS>();
+            }
+        }
+    }
+
+    /// `C` columns of a staged strip.
+    ///
+    /// # Safety
+    /// As [`Self::strip`]; the columns exist.
+    #[inline(always)]
+    unsafe fn strip_columns<const C: usize, const PITCH: usize>(&self, (kh, kw): (usize, usize), column: usize) {
+        let tile = self.tile;
+        let units = tile.kc.div_ceil(A::STEP);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut weights = [tile.weights; C];
+            for (c, weights) in weights.iter_mut().enumerate() {
+                let (panel, part) = ((column + c) / A::PARTS, (column + c) % A::PARTS);
+                *weights = tile.weights.add(panel * tile.panel_stride + part * A::PART_BYTES);
+            }
+            let mut held = Held::<A, ROWS, C>::new(tile, column, true);
+            for ky in 0..kh {
+                for kx in 0..kw {
+                    let x = self.x.add((ky * (ROWS + kw - 1) + kx) * PITCH);
+                    for n in 0..units {
+                        held.multiply_add(x.add(n * A::STEP), PITCH, weights, n);
+                    }
+                    weights = weights.map(|weights| weights.add(units * A::UNIT_BYTES));
+                }
+            }
+            self.put(held, column);
         }
     }
 
@@ -505,6 +605,15 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     }
 }
 
+/// Bytes between staged pixels of a strip of int8: one of few, as rows are addressed by constants.
+fn pitch(kc: usize) -> usize {
+    match kc {
+        ..=16 => 16,
+        ..=64 => 64,
+        _ => 128,
+    }
+}
+
 /// Asks for the weights some units on; what lies past their end is not read.
 #[inline(always)]
 fn fetch_ahead<const C: usize>(weights: [*const u8; C]) {
@@ -590,7 +699,7 @@ impl<A: Arithmetic, const R: usize, const C: usize> Held<A, R, C> {
 /// with at most half the rows, and of a single row.
 macro_rules! catalogue {
     ($(#[$doc:meta])* $catalogue:ident, $isa:ty, $requires:expr, $features:literal;
-     $($name:literal, $micro:ident, $layout:ident, $channels:literal / $block:literal, $arithmetic:ty, $sparse:literal, $lines:literal: $r:literal x $p:literal, $rh:literal x $ph:literal, 1 x $p1:literal;)*) => {
+     $($name:literal, $micro:ident, $layout:ident, $channels:literal / $block:literal, $arithmetic:ty, $sparse:literal, $lines:literal: $r:literal x $p:literal, $rh:literal x $ph:literal, 1 x $p1:literal $(, strips x $ps:literal)?;)*) => {
         $(
             struct $micro;
 
@@ -616,6 +725,16 @@ macro_rules! catalogue {
                         }
                     }
                 }
+
+                $(
+                    const STRIPS: Option<fn(&ConvParams) -> bool> = Some(Work::<$isa, $arithmetic, $r, $lines, $sparse>::takes);
+
+                    #[target_feature(enable = $features)]
+                    unsafe fn strip(tile: &Tile, strip: &Strip) {
+                        // SAFETY: the caller's promise.
+                        unsafe { Work::<$isa, $arithmetic, $r, $lines, $sparse>::strip::<$ps>(tile, strip) }
+                    }
+                )?
             }
         )*
 
@@ -660,7 +779,7 @@ catalogue! {
 catalogue! {
     /// Integer convolutions with AVX-512 VNNI.
     VNNI_CATALOGUE, Avx512, VNNI, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni";
-    "conv_i8_b16_avx512vnni", ConvI8Vnni, DenseI8, 128 / 16, I8Vnni<V16>, false, 33: 14 x 2, 7 x 4, 1 x 8;
+    "conv_i8_b16_avx512vnni", ConvI8Vnni, DenseI8, 128 / 16, I8Vnni<V16>, false, 33: 14 x 2, 7 x 4, 1 x 8, strips x 2;
     "spconv_i8_b16_avx512vnni", SpconvI8B16Vnni, SparseI8B16, 128 / 16, I8Vnni<V16>, true, 33: 14 x 1, 7 x 1, 1 x 1;
     "spconv_i8_b8_avx512vnni", SpconvI8B8Vnni, SparseI8B8, 128 / 8, I8Vnni<V8>, true, 33: 14 x 1, 7 x 1, 1 x 1;
     "spconv_i8_b4_avx512vnni", SpconvI8B4Vnni, SparseI8B4, 128 / 4, I8Vnni<V4>, true, 33: 14 x 1, 7 x 1, 1 x 1;

@@ -92,6 +92,48 @@ pub struct Tile {
     pub room: *mut u8,
 }
 
+/// The input of a tile whose pixels are neighbours in an output row, of a convolution whose windows and taps lie side by
+/// side along the row: tap (ky, kx) of the tile's pixel n reads pixel `first.1 + n + kx` of row `first.0 + ky * dil_h`.
+#[derive(Clone, Copy, Debug)]
+pub struct Strip {
+    /// Pixel (0, 0) of the picture, first channel of the group.
+    pub picture: *const u8,
+    /// Bytes between input rows.
+    pub row: usize,
+    /// Bytes between pixels.
+    pub pixel: usize,
+    /// What is read outside the picture.
+    pub pad: *const u8,
+    /// Row and column of the first window; negative: outside.
+    pub first: (isize, isize),
+    /// Height and width of the picture.
+    pub size: (usize, usize),
+    /// Height and width of the kernel.
+    pub kernel: (usize, usize),
+    /// Rows from a tap to the next.
+    pub dil_h: usize,
+}
+
+impl Strip {
+    /// Where pixel `n` of the `ky`th row begins: the pad outside the picture.
+    #[inline(always)]
+    pub fn at(&self, ky: usize, n: usize) -> *const u8 {
+        let (iy, ix) = (self.first.0 + (ky * self.dil_h) as isize, self.first.1 + n as isize);
+        if (iy as usize) < self.size.0 && (ix as usize) < self.size.1 {
+            self.picture.wrapping_add(iy as usize * self.row + ix as usize * self.pixel)
+        } else {
+            self.pad
+        }
+    }
+
+    /// Whether the pixels `0..n` of the `ky`th row lie in the picture.
+    #[inline(always)]
+    pub fn inside(&self, ky: usize, n: usize) -> bool {
+        let (iy, ix) = (self.first.0 + (ky * self.dil_h) as isize, self.first.1);
+        (iy as usize) < self.size.0 && ix >= 0 && ix as usize + n <= self.size.1
+    }
+}
+
 /// The inner kernel of a convolution.
 pub trait Micro {
     /// Pixels of a tile, at most [`MAX_ROWS`].
@@ -114,6 +156,17 @@ pub trait Micro {
     /// # Safety
     /// The tile's pointers are valid as its fields say, outputs are not aliased, and the CPU has the kernel's features.
     unsafe fn tile(tile: &Tile);
+
+    /// Whether tiles of a convolution that are `ROWS` neighbours in a row may go to [`Self::strip`], if any may.
+    const STRIPS: Option<fn(&ConvParams) -> bool> = None;
+
+    /// Computes one whole tile, which has no `runs`, from a strip of its input rows.
+    ///
+    /// # Safety
+    /// As [`Self::tile`]; every pixel of the strip is readable as a run.
+    unsafe fn strip(_tile: &Tile, _strip: &Strip) {
+        unreachable!("no tiles go to it")
+    }
 }
 
 /// Refuses a convolution that does not fit its operands.
@@ -293,12 +346,13 @@ struct Shape {
     rows: usize,
     panels: usize,
     prepare: unsafe fn(&Tile) -> u32,
+    strips: Option<fn(&ConvParams) -> bool>,
     tiles: unsafe fn(&Tile, &mut Walk),
 }
 
 impl Shape {
     const fn of<M: Micro>() -> Self {
-        Self { rows: M::ROWS, panels: M::PANELS, prepare: M::prepare, tiles: tiles::<M> }
+        Self { rows: M::ROWS, panels: M::PANELS, prepare: M::prepare, strips: M::STRIPS, tiles: tiles::<M> }
     }
 }
 
@@ -450,6 +504,19 @@ unsafe fn tiles<M: Micro>(tile: &Tile, walk: &mut Walk) {
     let (mut tile, mut line, mut left) = (*tile, walk.line, walk.pixels);
     while left > 0 {
         tile.rows = M::ROWS.min(left);
+        let strip = if M::STRIPS.is_some() && tile.rows == M::ROWS { walk.strip(M::ROWS) } else { None };
+        if let Some(strip) = strip {
+            let to = &*walk.addresses;
+            (tile.runs, tile.y) = (core::ptr::null(), to.y.as_ptr().cast());
+            if !walk.nest.residual.is_null() {
+                tile.residual = to.residual.as_ptr().cast();
+            }
+            // SAFETY: outputs and residuals lie inside their operands, and so do the pixels of the strip, as `check` has
+            // proved.
+            unsafe { M::strip(&tile, &strip) };
+            left -= tile.rows;
+            continue;
+        }
         if walk.nest.flat {
             line.write::<M>(tile.rows, walk.addresses);
         } else if walk.alike > 0 && tile.rows == M::ROWS {
@@ -486,6 +553,8 @@ struct Nest<'a> {
     residual: *const u8,
     /// As [`flat`] says.
     flat: bool,
+    /// Whether tiles may be strips.
+    strips: bool,
 }
 
 /// Whether a 1x1 convolution's output pixel m reads input pixel m, and each operand's pixels follow one another with no
@@ -517,6 +586,10 @@ impl<'a> Nest<'a> {
             y: call.output(0).as_mut_ptr(),
             residual: call.inputs[conv_input::RESIDUAL].map_or(core::ptr::null(), |r| r.bytes.as_ptr()),
             flat: flat(call.params(), call.inputs[conv_input::RESIDUAL].is_some()),
+            strips: shape.strips.is_some_and(|takes| {
+                let p: &ConvParams = call.params();
+                p.stride_w == 1 && p.dil_w == 1 && p.kh * p.kw > 1 && takes(p)
+            }),
         }
     }
 
@@ -597,6 +670,34 @@ impl<'a> Nest<'a> {
 }
 
 impl Walk<'_> {
+    /// The strip of the next tile, of `rows` pixels, whose outputs and residuals are written down, if it lies in one row.
+    fn strip(&mut self, rows: usize) -> Option<Strip> {
+        let (nest, place, p) = (self.nest, self.place, self.nest.p);
+        if !nest.strips || place.ox + rows > p.out_w as usize {
+            return None;
+        }
+        let y = nest.y.wrapping_add(self.output(&p.y) * nest.y_element);
+        let residual = nest.residual.wrapping_add(self.output(&p.residual) * nest.y_element);
+        let (y_step, residual_step) = (p.y.pixel as usize * nest.y_element, p.residual.pixel as usize * nest.y_element);
+        for row in 0..rows {
+            self.addresses.y[row].write(y.wrapping_add(row * y_step));
+            self.addresses.residual[row].write(residual.wrapping_add(row * residual_step));
+        }
+        let top = (place.oy * p.stride_h as usize) as isize - p.pad_top as isize;
+        let strip = Strip {
+            picture: self.picture(),
+            row: p.x.row as usize * nest.element,
+            pixel: p.x.pixel as usize * nest.element,
+            pad: nest.pad,
+            first: (top, place.ox as isize - p.pad_left as isize),
+            size: (p.in_h as usize, p.in_w as usize),
+            kernel: (p.kh as usize, p.kw as usize),
+            dil_h: p.dil_h as usize,
+        };
+        self.step(rows);
+        Some(strip)
+    }
+
     /// As [`Self::address`], if the tile is whole, in one row of the output, and no window leaves the picture's sides:
     /// then runs follow one another at one distance. Whether it did.
     #[inline(never)]

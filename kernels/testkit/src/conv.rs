@@ -115,6 +115,21 @@ const CONVOLUTIONS: &[Shape] = &[
     },
     Shape { input: [13, 13], oc: 16, kc: 4, kernel: [11, 11], stride: [4, 4], pads: [2; 4], ..PLAIN },
     Shape { input: [6, 7], oc: 7, kc: 3, kernel: [2, 2], pads: [-1, -2, -1, 0], ..PLAIN },
+    // Tiles within a row, whose windows overlap.
+    Shape { input: [2, 31], oc: 20, kc: 64, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape { input: [3, 33], oc: 12, kc: 13, kernel: [3, 5], dilation: [2, 1], pads: [2; 4], ..PLAIN },
+    Shape {
+        batch: 2,
+        input: [3, 18],
+        groups: 2,
+        oc: 17,
+        kc: 16,
+        kernel: [3, 3],
+        stride: [2, 1],
+        pads: [1; 4],
+        ..PLAIN
+    },
+    Shape { input: [2, 16], oc: 33, kc: 128, kernel: [2, 3], pads: [1, 1, 0, 1], ..PLAIN },
     // Reductions longer than what a kernel stages at once: within a tap, of whole taps, and for a single row.
     Shape { input: [1, 20], oc: 20, kc: 1501, ..PLAIN },
     Shape { input: [4, 5], oc: 17, kc: 180, kernel: [3, 3], pads: [1; 4], ..PLAIN },
@@ -133,6 +148,20 @@ const WINOGRAD: &[Shape] = &[
 /// `oc` channels around the blocks of 16, rows around the vectors.
 const DEPTHWISE: &[Shape] = &[
     Shape { oc: 1, kc: 1, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    // Rows that share columns or input rows: odd and even counts, strides of either axis, many blocks.
+    Shape { batch: 2, input: [5, 19], oc: 32, kc: 1, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape { input: [9, 13], oc: 16, kc: 1, kernel: [3, 3], stride: [2, 2], pads: [0, 0, 1, 1], ..PLAIN },
+    Shape {
+        input: [4, 9],
+        oc: 48,
+        kc: 1,
+        kernel: [3, 3],
+        stride: [1, 2],
+        dilation: [2, 1],
+        pads: [2, 1, 2, 1],
+        ..PLAIN
+    },
+    Shape { input: [2, 3], oc: 1056, kc: 1, kernel: [3, 3], pads: [1; 4], ..PLAIN },
     Shape { input: [3, 3], oc: 3, kc: 1, kernel: [3, 3], pads: [1; 4], ..PLAIN },
     Shape { input: [5, 4], oc: 8, kc: 1, kernel: [3, 3], pads: [1; 4], ..PLAIN },
     Shape { batch: 2, input: [4, 9], oc: 15, kc: 1, kernel: [3, 3], stride: [2, 2], pads: [0, 0, 1, 1], ..PLAIN },
