@@ -608,8 +608,8 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
 /// Bytes between staged pixels of a strip of int8: one of few, as rows are addressed by constants.
 fn pitch(kc: usize) -> usize {
     match kc {
-        ..=16 => 16,
-        ..=64 => 64,
+        0..=16 => 16,
+        17..=64 => 64,
         _ => 128,
     }
 }
