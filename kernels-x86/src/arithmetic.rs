@@ -316,11 +316,18 @@ macro_rules! vnni {
             unsafe fn raise(bias: *const u8, weights: *const u8, units: usize, to: *mut u8) {
                 // SAFETY: the trait's.
                 unsafe {
-                    let mut shift = $zero();
-                    for n in 0..units {
+                    // Four sums, none of which waits for another.
+                    let mut shift = [$zero(); 4];
+                    let mut add = |n: usize, to: usize| {
                         let weights = Self::weights(weights.add(n * Self::PART_BYTES));
-                        shift = $dot(shift, $splat(0x8080_8080u32 as i32), weights);
+                        shift[to] = $dot(shift[to], $splat(0x8080_8080u32 as i32), weights);
+                    };
+                    for n in (0..units / 4 * 4).step_by(4) {
+                        (0..4).for_each(|i| add(n + i, i));
                     }
+                    (units / 4 * 4..units).for_each(|n| add(n, 0));
+                    let [a, b, c, d] = shift;
+                    let shift = <$block>::add_int(<$block>::add_int(a, b), <$block>::add_int(c, d));
                     <$block>::store_int($sub($load(bias.cast()), shift), to.cast());
                 }
             }
