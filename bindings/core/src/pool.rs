@@ -1,7 +1,8 @@
 //! A small pool of threads that share the work of one operator.
 //!
 //! Operators are short (tens of microseconds), so workers spin a while before they sleep. Units are taken from a common
-//! counter in small runs: a core that is slower, or busy, takes fewer. Which thread computes a unit changes no result.
+//! counter in small runs: a core that is slower, or busy, takes fewer. A worker that the system does not let run in time
+//! misses the operator, and nobody waits for it. Which thread computes a unit changes no result.
 
 use sparrow_runtime::Threads;
 use std::ops::Range;
@@ -11,6 +12,9 @@ use std::thread::JoinHandle;
 
 /// Rounds of the wait loop before a worker sleeps; some tens of microseconds.
 const SPINS: usize = 20_000;
+
+/// Rounds of waiting for a worker's last units before the caller lets others have its core.
+const PATIENCE: usize = 2_000;
 
 /// The job of the moment, its lifetime erased: `Pool::run` does not return before every worker has let go of it.
 #[derive(Clone, Copy)]
@@ -29,6 +33,7 @@ struct Shared {
     /// Number of the job; odd numbers never occur, so that a change is always seen.
     generation: AtomicUsize,
     next: AtomicUsize,
+    /// Workers that hold the job. Raised under the lock, while there is one.
     busy: AtomicUsize,
 }
 
@@ -105,9 +110,13 @@ fn worker(shared: &Shared, threads: usize) {
         }
         seen = shared.generation.load(Ordering::Acquire);
         let job = state.job;
+        if job.is_some() {
+            shared.busy.fetch_add(1, Ordering::Relaxed);
+        }
         drop(state);
         if let Some(Job { work, units }) = job {
-            // SAFETY: `Pool::run` keeps the closure alive until `busy` is 0, which this worker brings about below.
+            // SAFETY: `Pool::run` keeps the closure alive until it has withdrawn the job and `busy` is 0, which this worker
+            // brings about below.
             let work = unsafe { &*work };
             let run = std::panic::AssertUnwindSafe(|| shared.work(work, units, threads));
             if std::panic::catch_unwind(run).is_err() {
@@ -118,15 +127,17 @@ fn worker(shared: &Shared, threads: usize) {
     }
 }
 
-/// Waits, when dropped, until no worker holds the job: also when the caller's own part panics.
+/// Withdraws the job, when dropped, and waits until no worker holds it: also when the caller's own part panics.
 struct Finish<'a>(&'a Shared);
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
-        while self.0.busy.load(Ordering::Acquire) != 0 {
-            std::hint::spin_loop();
-        }
         self.0.lock().job = None;
+        let mut rounds = 0;
+        while self.0.busy.load(Ordering::Acquire) != 0 {
+            rounds += 1;
+            if rounds < PATIENCE { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
     }
 }
 
@@ -143,7 +154,6 @@ impl Threads for Pool {
                 unsafe { std::mem::transmute(job as *const (dyn Fn(Range<usize>) + Sync)) };
             state.job = Some(Job { work, units });
             shared.next.store(0, Ordering::Relaxed);
-            shared.busy.store(self.workers.len(), Ordering::Relaxed);
             shared.generation.fetch_add(2, Ordering::Release);
         }
         shared.wake.notify_all();
@@ -185,6 +195,16 @@ mod tests {
                 assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1), "{threads} threads, {units} units");
             }
         }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_worker_that_does_not_come() {
+        let pool = Pool { shared: Arc::default(), workers: vec![std::thread::spawn(|| {})] };
+        let sum = AtomicUsize::new(0);
+        pool.run(64, &|range| {
+            sum.fetch_add(range.len(), Ordering::Relaxed);
+        });
+        assert_eq!(sum.load(Ordering::Relaxed), 64);
     }
 
     #[test]
