@@ -13,8 +13,8 @@ use std::thread::JoinHandle;
 /// Rounds of the wait loop before a worker sleeps; some tens of microseconds.
 const SPINS: usize = 20_000;
 
-/// Rounds of waiting for a worker's last units before the caller lets others have its core.
-const PATIENCE: usize = 2_000;
+/// Rounds of waiting before a thread lets others have its core: it may be the one that the other thread needs.
+const PATIENCE: usize = 500;
 
 /// The job of the moment, its lifetime erased: `Pool::run` does not return before every worker has let go of it.
 #[derive(Clone, Copy)]
@@ -95,11 +95,11 @@ impl Pool {
 fn worker(shared: &Shared, threads: usize) {
     let mut seen = 0;
     loop {
-        for _ in 0..SPINS {
+        for round in 1..=SPINS {
             if shared.generation.load(Ordering::Acquire) != seen {
                 break;
             }
-            std::hint::spin_loop();
+            if round % PATIENCE == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         let mut state = shared.lock();
         while shared.generation.load(Ordering::Acquire) == seen && !state.stop {
