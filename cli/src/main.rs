@@ -52,7 +52,21 @@ enum Command {
     Zoo(zoo::Args),
 }
 
+/// Ends the program quietly when nobody reads what it prints any more (`sparrow inspect model.spw | head`), where
+/// `println!` would panic.
+fn end_with_the_reader() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let message = info.payload().downcast_ref::<String>();
+        if message.is_some_and(|m| m.starts_with("failed printing to stdout") && m.contains("Broken pipe")) {
+            std::process::exit(141); // As a program ends that SIGPIPE stops.
+        }
+        hook(info);
+    }));
+}
+
 fn main() -> ExitCode {
+    end_with_the_reader();
     let result = match Cli::parse().command {
         None => demo::run(&demo::Args::default()),
         Some(Command::Demo(args)) => demo::run(&args),
