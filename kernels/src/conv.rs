@@ -114,6 +114,19 @@ pub trait Micro {
     /// # Safety
     /// The tile's pointers are valid as its fields say, outputs are not aliased, and the CPU has the kernel's features.
     unsafe fn tile(tile: &Tile);
+
+    /// Computes the tiles of a unit: `next` makes a tile of what it is given, until there is none. For kernels whose tiles
+    /// share more than [`Tile::room`] holds.
+    ///
+    /// # Safety
+    /// As [`Micro::tile`], for each of them.
+    #[inline(always)]
+    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
+        while next(tile) {
+            // SAFETY: the caller's promise.
+            unsafe { Self::tile(tile) };
+        }
+    }
 }
 
 /// Refuses a convolution that does not fit its operands.
@@ -448,8 +461,12 @@ struct Walk<'a> {
 unsafe fn tiles<M: Micro>(tile: &Tile, walk: &mut Walk) {
     // Copies, which may live in registers.
     let (mut tile, mut line, mut left) = (*tile, walk.line, walk.pixels);
-    while left > 0 {
+    let next = |tile: &mut Tile| {
+        if left == 0 {
+            return false;
+        }
         tile.rows = M::ROWS.min(left);
+        left -= tile.rows;
         if walk.nest.flat {
             line.write::<M>(tile.rows, walk.addresses);
         } else if walk.alike > 0 && tile.rows == M::ROWS {
@@ -463,11 +480,11 @@ unsafe fn tiles<M: Micro>(tile: &Tile, walk: &mut Walk) {
         if !walk.nest.residual.is_null() {
             tile.residual = to.residual.as_ptr().cast();
         }
-        // SAFETY: the addresses lie inside the operands, which `check` has proved for every pixel, tap and channel;
-        // those of all `ROWS` pixels are written.
-        unsafe { M::tile(&tile) };
-        left -= tile.rows;
-    }
+        true
+    };
+    // SAFETY: the addresses lie inside the operands, which `check` has proved for every pixel, tap and channel;
+    // those of all `ROWS` pixels are written.
+    unsafe { M::tiles(&mut tile, next) };
 }
 
 /// What the loop nest of one call keeps at hand.

@@ -70,25 +70,52 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
         unsafe { prepare_i8::<4>(tile) }
     }
 
-    #[inline(never)]
     unsafe fn tile(tile: &Tile) {
-        // SAFETY: the caller's promise; `fits` has accepted the call, so that the weights fit the room.
+        let mut left = true;
+        // SAFETY: the caller's promise.
+        unsafe { Self::tiles(&mut { *tile }, |_| core::mem::take(&mut left)) }
+    }
+
+    #[inline(always)]
+    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
+        let mut pairs = Pairs { pairs: [const { MaybeUninit::uninit() }; ROOM], near: [const { MaybeUninit::uninit() }; ROOM] };
+        let mut zipped = false;
+        while next(tile) {
+            // SAFETY: the caller's promise; `fits` has accepted the call, so that the weights fit the room.
+            unsafe {
+                match (tile.rows, SPARSE) {
+                    (1, false) => single::<I8Dot, 4, 4>(tile, Self::ROWS),
+                    (1, true) => sparse_single::<I8Dot, 4>(tile, Self::ROWS),
+                    _ => {
+                        if !core::mem::replace(&mut zipped, true) {
+                            if SPARSE { zip_kept(tile, &mut pairs) } else { zip_all(tile, &mut pairs) }
+                        }
+                        Self::pixels(tile, &pairs);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<const PAIRS: usize, const SPARSE: bool> Matrix<PAIRS, SPARSE> {
+    /// The pixels of a tile.
+    ///
+    /// # Safety
+    /// As [`Micro::tile`]; `pairs` are of its weights.
+    #[inline(never)]
+    unsafe fn pixels(tile: &Tile, pairs: &Pairs) {
+        // SAFETY: the caller's promise.
         unsafe {
-            match (tile.rows, SPARSE) {
-                (1, false) => return single::<I8Dot, 4, 4>(tile, Self::ROWS),
-                (1, true) => return sparse_single::<I8Dot, 4>(tile, Self::ROWS),
-                _ => {}
-            }
-            let mut pairs =
-                Pairs { pairs: [const { MaybeUninit::uninit() }; ROOM], near: [const { MaybeUninit::uninit() }; ROOM] };
-            if SPARSE {
-                zip_kept(tile, &mut pairs)
-            } else {
-                zip_all(tile, &mut pairs)
-            }
             let last = Last::new(tile);
-            for first in (0..tile.rows).step_by(2 * PAIRS) {
-                last.finish(first, sums::<PAIRS, SPARSE>(tile, &pairs, first, &last.begin));
+            let mut first = 0;
+            while first + 2 * PAIRS <= tile.rows + 1 {
+                last.finish(first, sums::<PAIRS, SPARSE>(tile, pairs, Self::ROWS, first, &last.begin));
+                first += 2 * PAIRS;
+            }
+            while first < tile.rows {
+                last.finish(first, sums::<1, SPARSE>(tile, pairs, Self::ROWS, first, &last.begin));
+                first += 2;
             }
         }
     }
@@ -210,7 +237,7 @@ fn table(even: usize, odd: usize) -> uint8x16_t {
     unsafe { vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(pixel), vcreate_u64(pixel + 0x1010_1010_1010_1010))) }
 }
 
-/// The sums of pixels `first..first + 2 * PAIRS`.
+/// The sums of pixels `first..first + 2 * PAIRS`, of `rows` entries of runs to a tap.
 ///
 /// # Safety
 /// As [`Micro::tile`]; `pairs` are of its weights.
@@ -218,6 +245,7 @@ fn table(even: usize, odd: usize) -> uint8x16_t {
 unsafe fn sums<const PAIRS: usize, const SPARSE: bool>(
     tile: &Tile,
     all: &Pairs,
+    rows: usize,
     first: usize,
     begin: &[int32x4_t; 8],
 ) -> Sums<PAIRS> {
@@ -226,7 +254,7 @@ unsafe fn sums<const PAIRS: usize, const SPARSE: bool>(
     // SAFETY: runs are as the tile says: a tap has `units` units.
     unsafe {
         for tap in 0..tile.taps {
-            let runs = tile.runs.add(tap * Matrix::<PAIRS, SPARSE>::ROWS + first).cast::<[*const u8; 2]>();
+            let runs = tile.runs.add(tap * rows + first).cast::<[*const u8; 2]>();
             let mut x: [_; PAIRS] = core::array::from_fn(|p| *runs.add(p));
             let units = units::<SPARSE>(tile, tap);
             if SPARSE {
