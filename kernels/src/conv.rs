@@ -51,8 +51,8 @@ pub struct Epilogue {
 
 /// A tile: `rows` pixels by `channels` output channels, over all taps.
 ///
-/// `runs`, `y` and `residual` have `ROWS` entries per tap or in all; entries past `rows` repeat the last pixel, so a
-/// kernel may compute all `ROWS` and store them all: equal values go to one place.
+/// `runs`, `y` and `residual` have `ROWS` entries per tap or in all; entries past `rows` repeat the last pixel up to a
+/// multiple of `STEP`, so a kernel may compute and store these too: equal values go to one place.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Tile {
@@ -98,6 +98,8 @@ pub trait Micro {
     const ROWS: usize;
     /// Panels (dense) or blocks (sparse: 1) of a tile.
     const PANELS: usize;
+    /// Pixels computed at a time, a divisor of `ROWS`.
+    const STEP: usize = Self::ROWS;
 
     /// Looks at what the tiles of a unit share (the per-channel vectors, `taps`, `kc`, `channels`) and returns their
     /// [`Tile::hint`]; what does not fit that goes to [`Tile::room`]. Called once a unit, before `runs`, `y`, `residual` and
@@ -410,8 +412,8 @@ impl Line {
             self.each(M::ROWS, to);
         } else {
             self.each(rows, to);
-            // The last pixel is repeated to the end of the tile.
-            for row in rows..M::ROWS {
+            // The last pixel is repeated to the end of the step.
+            for row in rows..rows.next_multiple_of(M::STEP) {
                 (to.runs[row], to.y[row], to.residual[row]) =
                     (to.runs[rows - 1], to.y[rows - 1], to.residual[rows - 1]);
             }
@@ -483,7 +485,7 @@ unsafe fn tiles<M: Micro>(tile: &Tile, walk: &mut Walk) {
         true
     };
     // SAFETY: the addresses lie inside the operands, which `check` has proved for every pixel, tap and channel;
-    // those of all `ROWS` pixels are written.
+    // those of all pixels, up to a multiple of `STEP`, are written.
     unsafe { M::tiles(&mut tile, next) };
 }
 

@@ -64,6 +64,7 @@ pub struct Matrix<const PAIRS: usize, const SPARSE: bool>;
 impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
     const ROWS: usize = MOST / (2 * PAIRS) * (2 * PAIRS);
     const PANELS: usize = 1;
+    const STEP: usize = 2;
 
     unsafe fn prepare(tile: &Tile) -> u32 {
         // SAFETY: the caller's promise.
@@ -78,8 +79,9 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
 
     #[inline(always)]
     unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
-        let mut pairs = Pairs { pairs: [const { MaybeUninit::uninit() }; ROOM], near: [const { MaybeUninit::uninit() }; ROOM] };
-        let mut zipped = false;
+        let mut pairs =
+            Pairs { pairs: [const { MaybeUninit::uninit() }; ROOM], near: [const { MaybeUninit::uninit() }; ROOM] };
+        let mut last = None;
         while next(tile) {
             // SAFETY: the caller's promise; `fits` has accepted the call, so that the weights fit the room.
             unsafe {
@@ -87,10 +89,11 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
                     (1, false) => single::<I8Dot, 4, 4>(tile, Self::ROWS),
                     (1, true) => sparse_single::<I8Dot, 4>(tile, Self::ROWS),
                     _ => {
-                        if !core::mem::replace(&mut zipped, true) {
+                        let last = last.get_or_insert_with(|| {
                             if SPARSE { zip_kept(tile, &mut pairs) } else { zip_all(tile, &mut pairs) }
-                        }
-                        Self::pixels(tile, &pairs);
+                            Last::new(tile)
+                        });
+                        Self::pixels(tile, &pairs, last);
                     }
                 }
             }
@@ -102,19 +105,19 @@ impl<const PAIRS: usize, const SPARSE: bool> Matrix<PAIRS, SPARSE> {
     /// The pixels of a tile.
     ///
     /// # Safety
-    /// As [`Micro::tile`]; `pairs` are of its weights.
+    /// As [`Micro::tile`]; `pairs` and `last` are its unit's.
     #[inline(never)]
-    unsafe fn pixels(tile: &Tile, pairs: &Pairs) {
-        // SAFETY: the caller's promise.
+    unsafe fn pixels(tile: &Tile, pairs: &Pairs, last: &Last) {
+        // A copy: what is behind a reference the compiler would keep in registers, and sums in memory.
+        let (last, mut first) = (*last, 0);
+        // SAFETY: the caller's promise. An odd number of rows is one more, which repeats the last.
         unsafe {
-            let last = Last::new(tile);
-            let mut first = 0;
             while first + 2 * PAIRS <= tile.rows + 1 {
-                last.finish(first, sums::<PAIRS, SPARSE>(tile, pairs, Self::ROWS, first, &last.begin));
+                last.finish(tile, first, sums::<PAIRS, SPARSE>(tile, pairs, Self::ROWS, first, &last.begin));
                 first += 2 * PAIRS;
             }
             while first < tile.rows {
-                last.finish(first, sums::<1, SPARSE>(tile, pairs, Self::ROWS, first, &last.begin));
+                last.finish(tile, first, sums::<1, SPARSE>(tile, pairs, Self::ROWS, first, &last.begin));
                 first += 2;
             }
         }
@@ -344,9 +347,9 @@ unsafe fn step<const PAIRS: usize>(sums: &mut Sums<PAIRS>, pair: *const Pair, in
     }
 }
 
-/// The last step of a tile, with the per-channel vectors in the order of the sums.
-struct Last<'a> {
-    tile: &'a Tile,
+/// The last step of a unit's tiles, with the per-channel vectors in the order of the sums.
+#[derive(Clone, Copy)]
+struct Last {
     /// What the sums begin with.
     begin: [int32x4_t; 8],
     range: Range,
@@ -354,11 +357,11 @@ struct Last<'a> {
     factors: Option<[[[float32x4_t; 4]; 2]; 2]>,
 }
 
-impl<'a> Last<'a> {
+impl Last {
     /// # Safety
     /// As [`Micro::tile`].
     #[inline(always)]
-    unsafe fn new(tile: &'a Tile) -> Self {
+    unsafe fn new(tile: &Tile) -> Self {
         let plain = tile.hint & PLAIN != 0 && tile.residual.is_null();
         // SAFETY: the unit is prepared.
         let Shared { begin, by, less } = unsafe { shared_i8(tile) };
@@ -369,7 +372,7 @@ impl<'a> Last<'a> {
             [[a, b, c, d], [e, f, g, h]]
         };
         let factors = plain.then(|| [float(by), float(less)]);
-        Self { tile, begin: twice(*begin), range: Range::from_hint(tile.hint), factors }
+        Self { begin: twice(*begin), range: Range::from_hint(tile.hint), factors }
     }
 
     /// Stores pixels `first..first + 2 * PAIRS`.
@@ -377,14 +380,14 @@ impl<'a> Last<'a> {
     /// # Safety
     /// The pixels exist, or repeat the last one.
     #[inline(always)]
-    unsafe fn finish<const PAIRS: usize>(&self, first: usize, sums: Sums<PAIRS>) {
+    unsafe fn finish<const PAIRS: usize>(&self, tile: &Tile, first: usize, sums: Sums<PAIRS>) {
         // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
         unsafe {
             match (&self.factors, self.range) {
-                (Some(factors), Range::Whole) => self.store(first, sums, factors, Range::Whole),
-                (Some(factors), Range::Tiny) => self.store(first, sums, factors, Range::Tiny),
-                (Some(factors), Range::Relu) => self.store(first, sums, factors, Range::Relu),
-                (Some(factors), Range::Any) => self.store(first, sums, factors, Range::Any),
+                (Some(factors), Range::Whole) => store(tile, first, sums, factors, Range::Whole),
+                (Some(factors), Range::Tiny) => store(tile, first, sums, factors, Range::Tiny),
+                (Some(factors), Range::Relu) => store(tile, first, sums, factors, Range::Relu),
+                (Some(factors), Range::Any) => store(tile, first, sums, factors, Range::Any),
                 (None, range) => {
                     for (p, pair) in sums.into_iter().enumerate() {
                         let wide = pair.map(|sum| vreinterpretq_s64_s32(range.plain(sum)));
@@ -392,35 +395,37 @@ impl<'a> Last<'a> {
                             core::array::from_fn(|v| vzip1q_s64(wide[2 * v], wide[2 * v + 1])),
                             core::array::from_fn(|v| vzip2q_s64(wide[2 * v], wide[2 * v + 1])),
                         ];
-                        slow_i8(self.tile, first + 2 * p..first + 2 * p + 2, rows.as_ptr().cast(), 16);
+                        slow_i8(tile, first + 2 * p..first + 2 * p + 2, rows.as_ptr().cast(), 16);
                     }
                 }
             }
         }
     }
+}
 
-    /// # Safety
-    /// As [`Last::finish`]; there are sixteen channels.
-    #[inline(always)]
-    unsafe fn store<const PAIRS: usize>(
-        &self,
-        first: usize,
-        sums: Sums<PAIRS>,
-        [by, less]: &[[[float32x4_t; 4]; 2]; 2],
-        range: Range,
-    ) {
-        let requant = Requant::new(&self.tile.epilogue, range);
-        for (p, sums) in sums.into_iter().enumerate() {
-            let [a, b, c, d, e, f, g, h] = sums;
-            // SAFETY: y has `ROWS` pixels, of sixteen channels.
-            unsafe {
-                // Eight channels of both pixels each, two of one and two of the other in turns.
-                let low = vreinterpretq_s16_s8(requant.narrow16(requant.round16([a, b, c, d], &by[0], &less[0])));
-                let high = vreinterpretq_s16_s8(requant.narrow16(requant.round16([e, f, g, h], &by[1], &less[1])));
-                let y = self.tile.y.add(first + 2 * p);
-                vst1q_s8((*y).cast(), vreinterpretq_s8_s16(vuzp1q_s16(low, high)));
-                vst1q_s8((*y.add(1)).cast(), vreinterpretq_s8_s16(vuzp2q_s16(low, high)));
-            }
+/// Stores pixels whose last step is a plain one.
+///
+/// # Safety
+/// As [`Last::finish`]; there are sixteen channels.
+#[inline(always)]
+unsafe fn store<const PAIRS: usize>(
+    tile: &Tile,
+    first: usize,
+    sums: Sums<PAIRS>,
+    [by, less]: &[[[float32x4_t; 4]; 2]; 2],
+    range: Range,
+) {
+    let requant = Requant::new(&tile.epilogue, range);
+    for (p, sums) in sums.into_iter().enumerate() {
+        let [a, b, c, d, e, f, g, h] = sums;
+        // SAFETY: y has these pixels, of sixteen channels.
+        unsafe {
+            // Eight channels of both pixels each, two of one and two of the other in turns.
+            let low = vreinterpretq_s16_s8(requant.narrow16(requant.round16([a, b, c, d], &by[0], &less[0])));
+            let high = vreinterpretq_s16_s8(requant.narrow16(requant.round16([e, f, g, h], &by[1], &less[1])));
+            let y = tile.y.add(first + 2 * p);
+            vst1q_s8((*y).cast(), vreinterpretq_s8_s16(vuzp1q_s16(low, high)));
+            vst1q_s8((*y.add(1)).cast(), vreinterpretq_s8_s16(vuzp2q_s16(low, high)));
         }
     }
 }
