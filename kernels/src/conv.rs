@@ -423,27 +423,20 @@ impl Line {
     /// One kind of address after the other, so that neighbours are stored two at a time.
     #[inline(always)]
     fn each(&mut self, rows: usize, to: &mut Addresses) {
-        along(&mut to.runs[..rows], &mut self.x, |x, n| x.wrapping_add(n * self.x_step));
-        along(&mut to.y[..rows], &mut self.y, |y, n| y.wrapping_add(n * self.y_step));
-        if !self.residual.is_null() {
-            along(&mut to.residual[..rows], &mut self.residual, |r, n| r.wrapping_add(n * self.residual_step));
+        for run in &mut to.runs[..rows] {
+            run.write(self.x);
+            self.x = self.x.wrapping_add(self.x_step);
         }
-    }
-}
-
-/// Writes down addresses from `next` on, `on` from one another, and leaves the one after them. Two at a time, since one
-/// addition after another is what a long tile waits for.
-#[inline(always)]
-fn along<T: Copy>(to: &mut [MaybeUninit<T>], next: &mut T, on: impl Fn(T, usize) -> T) {
-    let (pairs, rest) = to.as_chunks_mut::<2>();
-    for [first, second] in pairs {
-        first.write(*next);
-        second.write(on(*next, 1));
-        *next = on(*next, 2);
-    }
-    for to in rest {
-        to.write(*next);
-        *next = on(*next, 1);
+        for y in &mut to.y[..rows] {
+            y.write(self.y);
+            self.y = self.y.wrapping_add(self.y_step);
+        }
+        if !self.residual.is_null() {
+            for residual in &mut to.residual[..rows] {
+                residual.write(self.residual);
+                self.residual = self.residual.wrapping_add(self.residual_step);
+            }
+        }
     }
 }
 
