@@ -90,7 +90,11 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
                     (1, true) => sparse_single::<I8Dot, 4>(tile, Self::ROWS),
                     _ => {
                         let last = last.get_or_insert_with(|| {
-                            if SPARSE { zip_kept(tile, &mut pairs) } else { zip_all(tile, &mut pairs) }
+                            if SPARSE {
+                                zip_kept(tile, &mut pairs)
+                            } else {
+                                zip_all(tile, &mut pairs)
+                            }
                             Last::new(tile)
                         });
                         Self::pixels(tile, &pairs, last);
