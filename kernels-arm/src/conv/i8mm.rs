@@ -10,11 +10,11 @@
 //! sums        p:c0  p:c1  q:c0  q:c1
 //! ```
 //!
-//! Zips take the same pipes as products, so a tile is many pixels: its weights are zipped once, into a buffer on the stack
-//! that stays in L1, and then used by two pairs of pixels at a time, whose 16 vectors of sums leave registers for the
-//! operands: 8 products of each of 4 pixels by 16 channels take 16 SMMLA and 2 zips, where SDOT takes 32. (With three pairs
-//! the compiler keeps sums in memory.) Sums stay in SMMLA's order until they are bytes. A lone pixel has nothing to pair with,
-//! and goes to SDOT.
+//! Zips take the same pipes as products, so weights are zipped once a unit, into a buffer on the stack that stays in L1, and
+//! a tile is many pixels, which use them two pairs at a time: their 16 vectors of sums leave registers for the operands, and
+//! 8 products of each of 4 pixels by 16 channels take 16 SMMLA and 2 zips, where SDOT takes 32. (With three pairs the compiler
+//! keeps sums in memory.) The last pixels of a tile, if they are no such group, go one pair at a time. Sums stay in SMMLA's
+//! order until they are bytes. A lone pixel has nothing to pair with, and goes to SDOT.
 //!
 //! Kept units of a sparse block are paired too, and three pairs of pixels share them, since they leave fewer registers
 //! occupied. Two that lie within 16 bytes are *near*: one table look-up joins those of two pixels. What is left over is
