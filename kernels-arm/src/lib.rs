@@ -20,6 +20,8 @@ mod lanes;
 mod mirror;
 #[cfg(target_arch = "aarch64")]
 mod simd;
+#[cfg(target_arch = "aarch64")]
+mod winograd;
 
 pub use detect::detect;
 
@@ -27,7 +29,8 @@ use sparrow_kernels::Catalogue;
 
 /// The kernels of this crate, best first within an operator.
 #[cfg(target_arch = "aarch64")]
-pub static CATALOGUE: Catalogue = &[conv::SVE, conv::CATALOGUE, depthwise::SVE, depthwise::CATALOGUE, lanes::CATALOGUE];
+pub static CATALOGUE: Catalogue =
+    &[conv::SVE, winograd::CATALOGUE, conv::CATALOGUE, depthwise::SVE, depthwise::CATALOGUE, lanes::CATALOGUE];
 
 /// The kernels of this crate: none, this is no 64-bit Arm.
 #[cfg(not(target_arch = "aarch64"))]

@@ -88,8 +88,13 @@ fn sve_is_named_where_its_vectors_are_long() {
 
 #[test]
 fn names_follow_the_grammar() {
-    let operations =
-        [("conv", Op::Conv), ("spconv", Op::Conv), ("depthwise", Op::Depthwise), ("spdepthwise", Op::Depthwise)];
+    let operations = [
+        ("conv", Op::Conv),
+        ("spconv", Op::Conv),
+        ("winograd", Op::Conv),
+        ("depthwise", Op::Depthwise),
+        ("spdepthwise", Op::Depthwise),
+    ];
     let mut seen = Vec::new();
     for kernel in CATALOGUE.iter().copied().flatten() {
         let name = kernel.name;

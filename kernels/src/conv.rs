@@ -51,8 +51,8 @@ pub struct Epilogue {
 
 /// A tile: `rows` pixels by `channels` output channels, over all taps.
 ///
-/// `runs`, `y` and `residual` have `ROWS` entries per tap or in all; entries past `rows` repeat the last pixel, so a
-/// kernel may compute all `ROWS` and store them all: equal values go to one place.
+/// `runs`, `y` and `residual` have `ROWS` entries per tap or in all; entries past `rows` repeat the last pixel up to a
+/// multiple of `STEP`, so a kernel may compute and store these too: equal values go to one place.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Tile {
@@ -140,6 +140,8 @@ pub trait Micro {
     const ROWS: usize;
     /// Panels (dense) or blocks (sparse: 1) of a tile.
     const PANELS: usize;
+    /// Pixels computed at a time, a divisor of `ROWS`.
+    const STEP: usize = Self::ROWS;
 
     /// Looks at what the tiles of a unit share (the per-channel vectors, `taps`, `kc`, `channels`) and returns their
     /// [`Tile::hint`]; what does not fit that goes to [`Tile::room`]. Called once a unit, before `runs`, `y`, `residual` and
@@ -166,6 +168,19 @@ pub trait Micro {
     /// As [`Self::tile`]; every pixel of the strip is readable as a run.
     unsafe fn strip(_tile: &Tile, _strip: &Strip) {
         unreachable!("no tiles go to it")
+    }
+
+    /// Computes the tiles of a unit: `next` makes a tile of what it is given, until there is none. For kernels whose tiles
+    /// share more than [`Tile::room`] holds.
+    ///
+    /// # Safety
+    /// As [`Micro::tile`], for each of them.
+    #[inline(always)]
+    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
+        while next(tile) {
+            // SAFETY: the caller's promise.
+            unsafe { Self::tile(tile) };
+        }
     }
 }
 
@@ -451,8 +466,8 @@ impl Line {
             self.each(M::ROWS, to);
         } else {
             self.each(rows, to);
-            // The last pixel is repeated to the end of the tile.
-            for row in rows..M::ROWS {
+            // The last pixel is repeated to the end of the step.
+            for row in rows..rows.next_multiple_of(M::STEP) {
                 (to.runs[row], to.y[row], to.residual[row]) =
                     (to.runs[rows - 1], to.y[rows - 1], to.residual[rows - 1]);
             }
@@ -502,21 +517,24 @@ struct Walk<'a> {
 unsafe fn tiles<M: Micro>(tile: &Tile, walk: &mut Walk) {
     // Copies, which may live in registers.
     let (mut tile, mut line, mut left) = (*tile, walk.line, walk.pixels);
-    while left > 0 {
-        tile.rows = M::ROWS.min(left);
-        let strip = if M::STRIPS.is_some() && tile.rows == M::ROWS { walk.strip(M::ROWS) } else { None };
-        if let Some(strip) = strip {
-            let to = &*walk.addresses;
-            (tile.runs, tile.y) = (core::ptr::null(), to.y.as_ptr().cast());
+    let next = |tile: &mut Tile| {
+        while M::STRIPS.is_some() && M::ROWS <= left {
+            let Some(strip) = walk.strip(M::ROWS) else { break };
+            tile.rows = M::ROWS;
+            left -= M::ROWS;
+            (tile.runs, tile.y) = (core::ptr::null(), walk.addresses.y.as_ptr().cast());
             if !walk.nest.residual.is_null() {
-                tile.residual = to.residual.as_ptr().cast();
+                tile.residual = walk.addresses.residual.as_ptr().cast();
             }
             // SAFETY: outputs and residuals lie inside their operands, and so do the pixels of the strip, as `check` has
             // proved.
-            unsafe { M::strip(&tile, &strip) };
-            left -= tile.rows;
-            continue;
+            unsafe { M::strip(tile, &strip) };
         }
+        if left == 0 {
+            return false;
+        }
+        tile.rows = M::ROWS.min(left);
+        left -= tile.rows;
         if walk.nest.flat {
             line.write::<M>(tile.rows, walk.addresses);
         } else if walk.alike > 0 && tile.rows == M::ROWS {
@@ -530,11 +548,11 @@ unsafe fn tiles<M: Micro>(tile: &Tile, walk: &mut Walk) {
         if !walk.nest.residual.is_null() {
             tile.residual = to.residual.as_ptr().cast();
         }
-        // SAFETY: the addresses lie inside the operands, which `check` has proved for every pixel, tap and channel;
-        // those of all `ROWS` pixels are written.
-        unsafe { M::tile(&tile) };
-        left -= tile.rows;
-    }
+        true
+    };
+    // SAFETY: the addresses lie inside the operands, which `check` has proved for every pixel, tap and channel;
+    // those of all pixels, up to a multiple of `STEP`, are written.
+    unsafe { M::tiles(&mut tile, next) };
 }
 
 /// What the loop nest of one call keeps at hand.

@@ -104,13 +104,7 @@ pub unsafe fn drive<V: Vector, P: Vector, const R: usize>(call: &Call, units: Ra
         let work = Work::<R>::new(call, cut, (panel / cut.panels, panel % cut.panels), &raw mut room);
         let patches = block * cut.block..((block + 1) * cut.block).min(cut.patches);
         // SAFETY: the unit lies below `units`, so its panel and patches exist; the rest is the caller's promise.
-        unsafe {
-            if cut.side == 4 {
-                work.unit::<V, P, 3, 4>(patches);
-            } else {
-                work.unit::<V, P, 5, 2>(patches);
-            }
-        }
+        unsafe { work.unit::<V, P>(patches) };
     }
 }
 
@@ -190,9 +184,9 @@ impl<'a, const R: usize> Work<'a, R> {
     }
 
     /// # Safety
-    /// As [`drive`]; the patches exist, `K` is the kernel's side and `M` that of a patch's outputs.
+    /// As [`drive`]; the patches exist.
     #[inline(always)]
-    unsafe fn unit<V: Vector, P: Vector, const K: usize, const M: usize>(&self, patches: Range<usize>) {
+    unsafe fn unit<V: Vector, P: Vector>(&self, patches: Range<usize>) {
         let kc = self.p.kc as usize;
         let chunks = kc.div_ceil(CHUNK);
         for n in 0..chunks {
@@ -201,7 +195,10 @@ impl<'a, const R: usize> Work<'a, R> {
             // SAFETY: the caller's promise. Weights, then inputs, then sums are written before they are read.
             unsafe {
                 for piece in 0..chunk.pieces() {
-                    self.weights::<V, K>(chunk, piece);
+                    match self.p.kh {
+                        3 => self.weights::<V, 3>(chunk, piece),
+                        _ => self.weights::<V, 5>(chunk, piece),
+                    }
                 }
                 for patch in patches.clone().step_by(R) {
                     for piece in 0..chunk.pieces() {
@@ -214,7 +211,10 @@ impl<'a, const R: usize> Work<'a, R> {
                         }
                     }
                     for row in 0..R.min(patches.end - patch) {
-                        self.outputs::<V, M>(chunk, patch + row, row);
+                        match self.cut.side {
+                            4 => self.outputs::<V, 4>(chunk, patch + row, row),
+                            _ => self.outputs::<V, 2>(chunk, patch + row, row),
+                        }
                     }
                 }
             }
@@ -224,7 +224,7 @@ impl<'a, const R: usize> Work<'a, R> {
     /// Transforms the weights of a piece.
     ///
     /// # Safety
-    /// As [`Self::unit`].
+    /// As [`Self::unit`]; `K` is the kernel's side.
     #[inline(always)]
     unsafe fn weights<V: Vector, const K: usize>(&self, chunk: Chunk, piece: usize) {
         let kc = self.p.kc as usize;
@@ -352,7 +352,7 @@ impl<'a, const R: usize> Work<'a, R> {
     /// last applies the activation.
     ///
     /// # Safety
-    /// As [`Self::unit`]; the products are there.
+    /// As [`Self::unit`]; the products are there and `M` is the side of a patch's outputs.
     #[inline(always)]
     unsafe fn outputs<V: Vector, const M: usize>(&self, chunk: Chunk, patch: usize, row: usize) {
         let p = self.p;

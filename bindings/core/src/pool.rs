@@ -33,6 +33,8 @@ struct Shared {
     /// Number of the job; odd numbers never occur, so that a change is always seen.
     generation: AtomicUsize,
     next: AtomicUsize,
+    /// Workers that have started.
+    ready: AtomicUsize,
     /// Workers that hold the job. Raised under the lock, while there is one.
     busy: AtomicUsize,
 }
@@ -88,11 +90,16 @@ impl Pool {
                 .spawn(move || worker(&shared, threads))?;
             pool.workers.push(worker);
         }
+        // A thread that starts allocates; a run does not.
+        while pool.shared.ready.load(Ordering::Acquire) < pool.workers.len() {
+            std::thread::yield_now();
+        }
         Ok(pool)
     }
 }
 
 fn worker(shared: &Shared, threads: usize) {
+    shared.ready.fetch_add(1, Ordering::Release);
     let mut seen = 0;
     loop {
         for round in 1..=SPINS {

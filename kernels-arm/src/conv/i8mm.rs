@@ -10,11 +10,11 @@
 //! sums        p:c0  p:c1  q:c0  q:c1
 //! ```
 //!
-//! Zips take the same pipes as products, so a tile is many pixels: its weights are zipped once, into a buffer on the stack
-//! that stays in L1, and then used by two pairs of pixels at a time, whose 16 vectors of sums leave registers for the
-//! operands: 8 products of each of 4 pixels by 16 channels take 16 SMMLA and 2 zips, where SDOT takes 32. (With three pairs
-//! the compiler keeps sums in memory.) Sums stay in SMMLA's order until they are bytes. A lone pixel has nothing to pair with,
-//! and goes to SDOT.
+//! Zips take the same pipes as products, so weights are zipped once a unit, into a buffer on the stack that stays in L1, and
+//! a tile is many pixels, which use them two pairs at a time: their 16 vectors of sums leave registers for the operands, and
+//! 8 products of each of 4 pixels by 16 channels take 16 SMMLA and 2 zips, where SDOT takes 32. (With three pairs the compiler
+//! keeps sums in memory.) The last pixels of a tile, if they are no such group, go one pair at a time. Sums stay in SMMLA's
+//! order until they are bytes. A lone pixel has nothing to pair with, and goes to SDOT.
 //!
 //! Kept units of a sparse block are paired too, and three pairs of pixels share them, since they leave fewer registers
 //! occupied. Two that lie within 16 bytes are *near*: one table look-up joins those of two pixels. What is left over is
@@ -64,31 +64,65 @@ pub struct Matrix<const PAIRS: usize, const SPARSE: bool>;
 impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
     const ROWS: usize = MOST / (2 * PAIRS) * (2 * PAIRS);
     const PANELS: usize = 1;
+    const STEP: usize = 2;
 
     unsafe fn prepare(tile: &Tile) -> u32 {
         // SAFETY: the caller's promise.
         unsafe { prepare_i8::<4>(tile) }
     }
 
-    #[inline(never)]
     unsafe fn tile(tile: &Tile) {
-        // SAFETY: the caller's promise; `fits` has accepted the call, so that the weights fit the room.
+        let mut left = true;
+        // SAFETY: the caller's promise.
+        unsafe { Self::tiles(&mut { *tile }, |_| core::mem::take(&mut left)) }
+    }
+
+    #[inline(always)]
+    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
+        let mut pairs =
+            Pairs { pairs: [const { MaybeUninit::uninit() }; ROOM], near: [const { MaybeUninit::uninit() }; ROOM] };
+        let mut last = None;
+        while next(tile) {
+            // SAFETY: the caller's promise; `fits` has accepted the call, so that the weights fit the room.
+            unsafe {
+                match (tile.rows, SPARSE) {
+                    (1, false) => single::<I8Dot, 4, 4>(tile, Self::ROWS),
+                    (1, true) => sparse_single::<I8Dot, 4>(tile, Self::ROWS),
+                    _ => {
+                        let last = last.get_or_insert_with(|| {
+                            if SPARSE {
+                                zip_kept(tile, &mut pairs)
+                            } else {
+                                zip_all(tile, &mut pairs)
+                            }
+                            Last::new(tile)
+                        });
+                        Self::pixels(tile, &pairs, last);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<const PAIRS: usize, const SPARSE: bool> Matrix<PAIRS, SPARSE> {
+    /// The pixels of a tile.
+    ///
+    /// # Safety
+    /// As [`Micro::tile`]; `pairs` and `last` are its unit's.
+    #[inline(never)]
+    unsafe fn pixels(tile: &Tile, pairs: &Pairs, last: &Last) {
+        // A copy: what is behind a reference the compiler would keep in registers, and sums in memory.
+        let (last, mut first) = (*last, 0);
+        // SAFETY: the caller's promise. An odd number of rows is one more, which repeats the last.
         unsafe {
-            match (tile.rows, SPARSE) {
-                (1, false) => return single::<I8Dot, 4, 4>(tile, Self::ROWS),
-                (1, true) => return sparse_single::<I8Dot, 4>(tile, Self::ROWS),
-                _ => {}
+            while first + 2 * PAIRS <= tile.rows + 1 {
+                last.finish(tile, first, sums::<PAIRS, SPARSE>(tile, pairs, Self::ROWS, first, &last.begin));
+                first += 2 * PAIRS;
             }
-            let mut pairs =
-                Pairs { pairs: [const { MaybeUninit::uninit() }; ROOM], near: [const { MaybeUninit::uninit() }; ROOM] };
-            if SPARSE {
-                zip_kept(tile, &mut pairs)
-            } else {
-                zip_all(tile, &mut pairs)
-            }
-            let last = Last::new(tile);
-            for first in (0..tile.rows).step_by(2 * PAIRS) {
-                last.finish(first, sums::<PAIRS, SPARSE>(tile, &pairs, first, &last.begin));
+            while first < tile.rows {
+                last.finish(tile, first, sums::<1, SPARSE>(tile, pairs, Self::ROWS, first, &last.begin));
+                first += 2;
             }
         }
     }
@@ -210,7 +244,7 @@ fn table(even: usize, odd: usize) -> uint8x16_t {
     unsafe { vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(pixel), vcreate_u64(pixel + 0x1010_1010_1010_1010))) }
 }
 
-/// The sums of pixels `first..first + 2 * PAIRS`.
+/// The sums of pixels `first..first + 2 * PAIRS`, of `rows` entries of runs to a tap.
 ///
 /// # Safety
 /// As [`Micro::tile`]; `pairs` are of its weights.
@@ -218,6 +252,7 @@ fn table(even: usize, odd: usize) -> uint8x16_t {
 unsafe fn sums<const PAIRS: usize, const SPARSE: bool>(
     tile: &Tile,
     all: &Pairs,
+    rows: usize,
     first: usize,
     begin: &[int32x4_t; 8],
 ) -> Sums<PAIRS> {
@@ -226,7 +261,7 @@ unsafe fn sums<const PAIRS: usize, const SPARSE: bool>(
     // SAFETY: runs are as the tile says: a tap has `units` units.
     unsafe {
         for tap in 0..tile.taps {
-            let runs = tile.runs.add(tap * Matrix::<PAIRS, SPARSE>::ROWS + first).cast::<[*const u8; 2]>();
+            let runs = tile.runs.add(tap * rows + first).cast::<[*const u8; 2]>();
             let mut x: [_; PAIRS] = core::array::from_fn(|p| *runs.add(p));
             let units = units::<SPARSE>(tile, tap);
             if SPARSE {
@@ -316,9 +351,9 @@ unsafe fn step<const PAIRS: usize>(sums: &mut Sums<PAIRS>, pair: *const Pair, in
     }
 }
 
-/// The last step of a tile, with the per-channel vectors in the order of the sums.
-struct Last<'a> {
-    tile: &'a Tile,
+/// The last step of a unit's tiles, with the per-channel vectors in the order of the sums.
+#[derive(Clone, Copy)]
+struct Last {
     /// What the sums begin with.
     begin: [int32x4_t; 8],
     range: Range,
@@ -326,11 +361,11 @@ struct Last<'a> {
     factors: Option<[[[float32x4_t; 4]; 2]; 2]>,
 }
 
-impl<'a> Last<'a> {
+impl Last {
     /// # Safety
     /// As [`Micro::tile`].
     #[inline(always)]
-    unsafe fn new(tile: &'a Tile) -> Self {
+    unsafe fn new(tile: &Tile) -> Self {
         let plain = tile.hint & PLAIN != 0 && tile.residual.is_null();
         // SAFETY: the unit is prepared.
         let Shared { begin, by, less } = unsafe { shared_i8(tile) };
@@ -341,7 +376,7 @@ impl<'a> Last<'a> {
             [[a, b, c, d], [e, f, g, h]]
         };
         let factors = plain.then(|| [float(by), float(less)]);
-        Self { tile, begin: twice(*begin), range: Range::from_hint(tile.hint), factors }
+        Self { begin: twice(*begin), range: Range::from_hint(tile.hint), factors }
     }
 
     /// Stores pixels `first..first + 2 * PAIRS`.
@@ -349,14 +384,14 @@ impl<'a> Last<'a> {
     /// # Safety
     /// The pixels exist, or repeat the last one.
     #[inline(always)]
-    unsafe fn finish<const PAIRS: usize>(&self, first: usize, sums: Sums<PAIRS>) {
+    unsafe fn finish<const PAIRS: usize>(&self, tile: &Tile, first: usize, sums: Sums<PAIRS>) {
         // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
         unsafe {
             match (&self.factors, self.range) {
-                (Some(factors), Range::Whole) => self.store(first, sums, factors, Range::Whole),
-                (Some(factors), Range::Tiny) => self.store(first, sums, factors, Range::Tiny),
-                (Some(factors), Range::Relu) => self.store(first, sums, factors, Range::Relu),
-                (Some(factors), Range::Any) => self.store(first, sums, factors, Range::Any),
+                (Some(factors), Range::Whole) => store(tile, first, sums, factors, Range::Whole),
+                (Some(factors), Range::Tiny) => store(tile, first, sums, factors, Range::Tiny),
+                (Some(factors), Range::Relu) => store(tile, first, sums, factors, Range::Relu),
+                (Some(factors), Range::Any) => store(tile, first, sums, factors, Range::Any),
                 (None, range) => {
                     for (p, pair) in sums.into_iter().enumerate() {
                         let wide = pair.map(|sum| vreinterpretq_s64_s32(range.plain(sum)));
@@ -364,35 +399,37 @@ impl<'a> Last<'a> {
                             core::array::from_fn(|v| vzip1q_s64(wide[2 * v], wide[2 * v + 1])),
                             core::array::from_fn(|v| vzip2q_s64(wide[2 * v], wide[2 * v + 1])),
                         ];
-                        slow_i8(self.tile, first + 2 * p..first + 2 * p + 2, rows.as_ptr().cast(), 16);
+                        slow_i8(tile, first + 2 * p..first + 2 * p + 2, rows.as_ptr().cast(), 16);
                     }
                 }
             }
         }
     }
+}
 
-    /// # Safety
-    /// As [`Last::finish`]; there are sixteen channels.
-    #[inline(always)]
-    unsafe fn store<const PAIRS: usize>(
-        &self,
-        first: usize,
-        sums: Sums<PAIRS>,
-        [by, less]: &[[[float32x4_t; 4]; 2]; 2],
-        range: Range,
-    ) {
-        let requant = Requant::new(&self.tile.epilogue, range);
-        for (p, sums) in sums.into_iter().enumerate() {
-            let [a, b, c, d, e, f, g, h] = sums;
-            // SAFETY: y has `ROWS` pixels, of sixteen channels.
-            unsafe {
-                // Eight channels of both pixels each, two of one and two of the other in turns.
-                let low = vreinterpretq_s16_s8(requant.narrow16(requant.round16([a, b, c, d], &by[0], &less[0])));
-                let high = vreinterpretq_s16_s8(requant.narrow16(requant.round16([e, f, g, h], &by[1], &less[1])));
-                let y = self.tile.y.add(first + 2 * p);
-                vst1q_s8((*y).cast(), vreinterpretq_s8_s16(vuzp1q_s16(low, high)));
-                vst1q_s8((*y.add(1)).cast(), vreinterpretq_s8_s16(vuzp2q_s16(low, high)));
-            }
+/// Stores pixels whose last step is a plain one.
+///
+/// # Safety
+/// As [`Last::finish`]; there are sixteen channels.
+#[inline(always)]
+unsafe fn store<const PAIRS: usize>(
+    tile: &Tile,
+    first: usize,
+    sums: Sums<PAIRS>,
+    [by, less]: &[[[float32x4_t; 4]; 2]; 2],
+    range: Range,
+) {
+    let requant = Requant::new(&tile.epilogue, range);
+    for (p, sums) in sums.into_iter().enumerate() {
+        let [a, b, c, d, e, f, g, h] = sums;
+        // SAFETY: y has these pixels, of sixteen channels.
+        unsafe {
+            // Eight channels of both pixels each, two of one and two of the other in turns.
+            let low = vreinterpretq_s16_s8(requant.narrow16(requant.round16([a, b, c, d], &by[0], &less[0])));
+            let high = vreinterpretq_s16_s8(requant.narrow16(requant.round16([e, f, g, h], &by[1], &less[1])));
+            let y = tile.y.add(first + 2 * p);
+            vst1q_s8((*y).cast(), vreinterpretq_s8_s16(vuzp1q_s16(low, high)));
+            vst1q_s8((*y.add(1)).cast(), vreinterpretq_s8_s16(vuzp2q_s16(low, high)));
         }
     }
 }
