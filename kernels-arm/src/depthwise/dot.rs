@@ -335,8 +335,15 @@ impl Eight<'_> {
                     y = y.wrapping_add(row.y_step);
                 };
             }
-            // First the outputs whose last column is in the picture.
-            let inside = usize::try_from(row.in_w as isize - input.at).unwrap_or(0).min(row.out_w);
+            // A pad wider than the kernel: outputs whose last column is left of the picture.
+            let before = usize::try_from(-input.at).unwrap_or(0).min(row.out_w);
+            for _ in 0..before {
+                let c = input.next::<false>();
+                output!(a, b, c);
+                (a, b) = (b, c);
+            }
+            // Then those whose last column is in the picture.
+            let inside = usize::try_from(row.in_w as isize - input.at).unwrap_or(0).min(row.out_w - before);
             if inside > 0 {
                 let mut left = inside;
                 (a, b) = loop {
@@ -358,7 +365,7 @@ impl Eight<'_> {
                     left -= 3;
                 };
             }
-            for _ in inside..row.out_w {
+            for _ in before + inside..row.out_w {
                 let c = input.next::<false>();
                 output!(a, b, c);
                 (a, b) = (b, c);
