@@ -16,6 +16,7 @@ const { values: options, positionals: [file] } = parseArgs({
     dtype: { type: 'string', default: 'f32,i8' }, sparsity: { type: 'string', default: '0' },
     block: { type: 'string', default: '16' }, mask: { type: 'string', default: '0' }, // Features bits to switch off
     rounds: { type: 'string', default: '40' }, only: { type: 'string', default: 'node,chromium' },
+    flags: { type: 'string', default: '' }, // of Chromium's engine
     layers: { type: 'boolean' }, operators: { type: 'boolean' }, plain: { type: 'boolean' },
   },
 });
@@ -71,7 +72,7 @@ for (const engine of list(options.only)) {
   const executable = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
     .find((path) => path && fs.existsSync(path));
   if (!executable) throw new Error('no Chromium: set CHROMIUM to its program');
-  const browser = await chromium.launch({ executablePath: executable, args: FLAGS });
+  const browser = await chromium.launch({ executablePath: executable, args: [...FLAGS, `--js-flags=${options.flags}`] });
   for (const one of cases) {
     const page = await browser.newPage();
     await page.route('http://localhost/', (route) => route.fulfill({ headers: ISOLATED, body: '<!doctype html>' }));

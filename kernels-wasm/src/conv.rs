@@ -14,9 +14,10 @@
 //! would need 8 pixels for that, whose addresses do not fit the general registers: they take 4 pixels, and every other unit
 //! goes to a second set of accumulators, so that as many sums are under way.
 
-use crate::engine::{Engine, Float, Half, Wide};
+use crate::engine::{Direct, Engine, Float, Half, Wide};
 use crate::epilogue::{Common, Last};
 use crate::simd::load;
+use crate::staged;
 use crate::{ISA, isa};
 use core::arch::wasm32::*;
 use core::marker::PhantomData;
@@ -29,7 +30,7 @@ const ROWS: usize = 16;
 /// The tile: steps of `R` pixels and `A` accumulators each, blocks of `BLOCK` channels.
 struct Tiled<E, const R: usize, const A: usize, const BLOCK: usize, const SPARSE: bool>(PhantomData<E>);
 
-impl<E: Engine, const R: usize, const A: usize, const BLOCK: usize, const SPARSE: bool> Micro
+impl<E: Direct, const R: usize, const A: usize, const BLOCK: usize, const SPARSE: bool> Micro
     for Tiled<E, R, A, BLOCK, SPARSE>
 {
     const ROWS: usize = ROWS;
@@ -43,7 +44,7 @@ impl<E: Engine, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
     }
 }
 
-impl<E: Engine, const R: usize, const A: usize, const BLOCK: usize, const SPARSE: bool> Tiled<E, R, A, BLOCK, SPARSE> {
+impl<E: Direct, const R: usize, const A: usize, const BLOCK: usize, const SPARSE: bool> Tiled<E, R, A, BLOCK, SPARSE> {
     /// Vectors of 4 channels of a pass.
     const VECTORS: usize = A * E::LANES / 4;
     /// Accumulators of 4 channels.
@@ -65,89 +66,27 @@ impl<E: Engine, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
             let bias = unsafe { load(tile.bias.add((c0 + 4 * n) * 4)) };
             E::spread(bias, &mut start[n * Self::SPREAD..]);
         }
-        if E::CENTRE {
-            // SAFETY: the caller's promise.
-            unsafe { Self::centre(tile, c0, &mut start) };
-        }
-        let common = if tile.channels >= c0 + 4 * Self::VECTORS { Self::common(tile) } else { None };
+        let common = common::<E>(tile, tile.channels >= c0 + 4 * Self::VECTORS);
         for first in (0..tile.rows).step_by(R) {
             // SAFETY: runs, y and residual have entries up to `ROWS`, which `R` divides.
             unsafe {
                 let sums = Self::step(tile, first, c0, &start);
                 // Written out: of a loop, the compiler keeps the sums in memory.
-                Self::finish(tile, (first, c0), &common, sums[0]);
+                finish::<E, A>(tile, (first, c0), &common, sums[0]);
                 if R > 1 {
-                    Self::finish(tile, (first + 1, c0), &common, sums[1 % R]);
+                    finish::<E, A>(tile, (first + 1, c0), &common, sums[1 % R]);
                 }
                 if R > 2 {
-                    Self::finish(tile, (first + 2, c0), &common, sums[2 % R]);
-                    Self::finish(tile, (first + 3, c0), &common, sums[3 % R]);
+                    finish::<E, A>(tile, (first + 2, c0), &common, sums[2 % R]);
+                    finish::<E, A>(tile, (first + 3, c0), &common, sums[3 % R]);
                 }
                 if R > 4 {
-                    Self::finish(tile, (first + 4, c0), &common, sums[4 % R]);
-                    Self::finish(tile, (first + 5, c0), &common, sums[5 % R]);
-                    Self::finish(tile, (first + 6, c0), &common, sums[6 % R]);
-                    Self::finish(tile, (first + 7, c0), &common, sums[7 % R]);
+                    finish::<E, A>(tile, (first + 4, c0), &common, sums[4 % R]);
+                    finish::<E, A>(tile, (first + 5, c0), &common, sums[5 % R]);
+                    finish::<E, A>(tile, (first + 6, c0), &common, sums[6 % R]);
+                    finish::<E, A>(tile, (first + 7, c0), &common, sums[7 % R]);
                 }
             }
-        }
-    }
-
-    /// Ends and writes one pixel.
-    ///
-    /// # Safety
-    /// As [`Self::pass`]; `row < ROWS`.
-    #[inline(always)]
-    unsafe fn finish(tile: &Tile, (row, c0): (usize, usize), common: &Option<Common>, sums: [v128; A]) {
-        let mut gathered = [i32x4_splat(0); 4];
-        for n in 0..Self::VECTORS {
-            gathered[n] = E::gather(&sums[n * Self::SPREAD..]);
-        }
-        let element = DType::ALL[tile.epilogue.output as usize].size();
-        let (scale, slopes) = (tile.scale.wrapping_add(c0), tile.slopes.wrapping_add(c0));
-        // SAFETY: y and residual have this row; the tile has these channels.
-        unsafe {
-            let y = (*tile.y.add(row)).add(c0 * element);
-            let residual =
-                if tile.residual.is_null() { core::ptr::null() } else { (*tile.residual.add(row)).add(c0 * element) };
-            match (common, E::INTEGER) {
-                (Some(common), true) => common.row::<true>(&gathered[..Self::VECTORS], scale, residual, y),
-                (Some(common), false) => common.row::<false>(&gathered[..Self::VECTORS], scale, residual, y),
-                (None, integer) => {
-                    let gathered = gathered;
-                    let last = Last { scale, slopes, residual, y, channels: tile.channels - c0, integer };
-                    last.row(&gathered[..Self::VECTORS], &tile.epilogue);
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn common(tile: &Tile) -> Option<Common> {
-        if E::INTEGER { Common::new::<true>(&tile.epilogue) } else { Common::new::<false>(&tile.epilogue) }
-    }
-
-    /// Takes 128 times the sum of the weights from the starts.
-    ///
-    /// # Safety
-    /// As [`Self::pass`].
-    unsafe fn centre(tile: &Tile, c0: usize, start: &mut [v128; A]) {
-        let units: usize = if SPARSE {
-            // SAFETY: `counts` has an entry per tap.
-            (0..tile.taps).map(|tap| usize::from(unsafe { *tile.counts.add(tap) })).sum()
-        } else {
-            tile.taps * tile.kc.div_ceil(4)
-        };
-        let mut sums = [i32x4_splat(0); A];
-        for unit in 0..units {
-            for (a, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: the block has this unit.
-                let w = unsafe { E::weights(tile.weights.add(unit * Self::UNIT + (c0 + a * E::LANES) * E::UNIT)) };
-                *sum = E::step(*sum, w, u8x16_splat(128));
-            }
-        }
-        for (start, sum) in start.iter_mut().zip(sums) {
-            *start = i32x4_sub(*start, sum);
         }
     }
 
@@ -221,16 +160,67 @@ impl<E: Engine, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
     }
 }
 
+/// Ends and writes one pixel's sums of the channels from `c0`.
+///
+/// # Safety
+/// As [`Micro::tile`]; the tile has this row and channel.
+#[inline(always)]
+pub unsafe fn finish<E: Engine, const A: usize>(
+    tile: &Tile,
+    (row, c0): (usize, usize),
+    common: &Option<Common>,
+    sums: [v128; A],
+) {
+    let (vectors, spread) = (A * E::LANES / 4, 4 / E::LANES);
+    let mut gathered = [i32x4_splat(0); 4];
+    for n in 0..vectors {
+        gathered[n] = E::gather(&sums[n * spread..]);
+    }
+    let element = DType::ALL[tile.epilogue.output as usize].size();
+    let (scale, slopes) = (tile.scale.wrapping_add(c0), tile.slopes.wrapping_add(c0));
+    // SAFETY: y and residual have this row; the tile has these channels.
+    unsafe {
+        let y = (*tile.y.add(row)).add(c0 * element);
+        let residual =
+            if tile.residual.is_null() { core::ptr::null() } else { (*tile.residual.add(row)).add(c0 * element) };
+        match (common, E::INTEGER) {
+            (Some(common), true) => common.row::<true>(&gathered[..vectors], scale, residual, y),
+            (Some(common), false) => common.row::<false>(&gathered[..vectors], scale, residual, y),
+            (None, integer) => {
+                let gathered = gathered;
+                let last = Last { scale, slopes, residual, y, channels: tile.channels - c0, integer };
+                last.row(&gathered[..vectors], &tile.epilogue);
+            }
+        }
+    }
+}
+
+/// What [`finish`] needs where whole vectors of channels are ended in the common way.
+#[inline(always)]
+pub fn common<E: Engine>(tile: &Tile, whole: bool) -> Option<Common> {
+    match (whole, E::INTEGER) {
+        (false, _) => None,
+        (true, true) => Common::new::<true>(&tile.epilogue),
+        (true, false) => Common::new::<false>(&tile.epilogue),
+    }
+}
+
 macro_rules! kernel {
-    ($name:expr, $requires:expr, $layout:ident, $engine:ty, $rows:literal x $sums:literal, $block:literal, $sparse:literal) => {
+    ($name:expr, $requires:expr, $layout:ident, $micro:ty) => {
         Kernel {
             name: $name,
             op: Op::Conv,
             requires: $requires,
-            accepts: |call| accepts(call, ROWS, Layout::$layout),
-            units: units::<Tiled<$engine, $rows, $sums, $block, $sparse>>,
-            run: drive::<Tiled<$engine, $rows, $sums, $block, $sparse>>,
+            accepts: |call| accepts(call, <$micro as Micro>::ROWS, Layout::$layout),
+            units: units::<$micro>,
+            run: drive::<$micro>,
         }
+    };
+    ($name:expr, $requires:expr, $layout:ident, $engine:ty, $rows:literal x $sums:literal, $block:literal, $sparse:literal) => {
+        kernel!($name, $requires, $layout, Tiled<$engine, $rows, $sums, $block, $sparse>)
+    };
+    ($name:expr, $requires:expr, $layout:ident, $engine:ty, $rows:literal x $sums:literal + 2 x $tail:literal, $block:literal, $sparse:literal) => {
+        kernel!($name, $requires, $layout, staged::Tiled<$engine, $rows, $sums, $tail, $block, $sparse>)
     };
 }
 
@@ -257,10 +247,10 @@ const DOT: &[Kernel] = &{
         kernel!("spconv_i8_b16_relaxed_signed", SIGNED, SparseI8B16, Dot<false>, 2 x 4, 16, true),
         kernel!("spconv_i8_b8_relaxed_signed", SIGNED, SparseI8B8, Dot<false>, 4 x 2, 8, true),
         kernel!("spconv_i8_b4_relaxed_signed", SIGNED, SparseI8B4, Dot<false>, 4 x 1, 4, true),
-        kernel!("conv_i8_b16_relaxed_unsigned", UNSIGNED, DenseI8, Dot<true>, 2 x 4, 16, false),
-        kernel!("spconv_i8_b16_relaxed_unsigned", UNSIGNED, SparseI8B16, Dot<true>, 2 x 4, 16, true),
-        kernel!("spconv_i8_b8_relaxed_unsigned", UNSIGNED, SparseI8B8, Dot<true>, 4 x 2, 8, true),
-        kernel!("spconv_i8_b4_relaxed_unsigned", UNSIGNED, SparseI8B4, Dot<true>, 4 x 1, 4, true),
+        kernel!("conv_i8_b16_relaxed_unsigned", UNSIGNED, DenseI8, Dot<true>, 6 x 2 + 2 x 4, 16, false),
+        kernel!("spconv_i8_b16_relaxed_unsigned", UNSIGNED, SparseI8B16, Dot<true>, 6 x 2 + 2 x 4, 16, true),
+        kernel!("spconv_i8_b8_relaxed_unsigned", UNSIGNED, SparseI8B8, Dot<true>, 6 x 2 + 2 x 2, 8, true),
+        kernel!("spconv_i8_b4_relaxed_unsigned", UNSIGNED, SparseI8B4, Dot<true>, 12 x 1 + 2 x 1, 4, true),
     ]
 };
 #[cfg(not(any(target_feature = "relaxed-simd", feature = "emulate-dot")))]
@@ -268,10 +258,10 @@ const DOT: &[Kernel] = &[];
 
 /// int8 on any engine.
 const WIDE: &[Kernel] = &[
-    kernel!("conv_i8_b16_simd128", Features::SIMD128, DenseI8, Wide, 2 x 4, 16, false),
-    kernel!("spconv_i8_b16_simd128", Features::SIMD128, SparseI8B16, Wide, 2 x 4, 16, true),
-    kernel!("spconv_i8_b8_simd128", Features::SIMD128, SparseI8B8, Wide, 2 x 4, 8, true),
-    kernel!("spconv_i8_b4_simd128", Features::SIMD128, SparseI8B4, Wide, 4 x 2, 4, true),
+    kernel!("conv_i8_b16_simd128", Features::SIMD128, DenseI8, Wide, 5 x 2 + 2 x 4, 16, false),
+    kernel!("spconv_i8_b16_simd128", Features::SIMD128, SparseI8B16, Wide, 5 x 2 + 2 x 4, 16, true),
+    kernel!("spconv_i8_b8_simd128", Features::SIMD128, SparseI8B8, Wide, 5 x 2 + 2 x 4, 8, true),
+    kernel!("spconv_i8_b4_simd128", Features::SIMD128, SparseI8B4, Wide, 5 x 2 + 2 x 2, 4, true),
 ];
 
 /// The convolutions of this module, best first.

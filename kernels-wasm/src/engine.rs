@@ -21,7 +21,7 @@ use core::arch::wasm32::*;
 use sparrow_kernels::Features;
 
 use crate::half;
-use crate::simd::{load, multiply_add};
+use crate::simd::{load, multiply_add, store};
 
 /// A way to multiply and add.
 pub trait Engine {
@@ -29,8 +29,6 @@ pub trait Engine {
     const LANES: usize;
     /// Bytes of a unit of input, and of its weights for one channel.
     const UNIT: usize = 4;
-    /// Taken from every accumulator in the end: `CENTRE` times the sum of the weights.
-    const CENTRE: bool = false;
     /// int8: the bias is i32 and results are requantized.
     const INTEGER: bool;
     /// One unit of weights of `LANES` channels.
@@ -38,17 +36,44 @@ pub trait Engine {
     /// # Safety
     /// `UNIT * LANES` bytes are readable.
     unsafe fn weights(p: *const u8) -> v128;
-    /// One unit of input for every lane.
-    ///
-    /// # Safety
-    /// `UNIT` bytes are readable.
-    unsafe fn input(p: *const u8) -> v128;
     /// `sum + w * x`.
     fn step(sum: v128, w: v128, x: v128) -> v128;
     /// Spreads the first value of 4 channels over their `4 / LANES` accumulators.
     fn spread(start: v128, sums: &mut [v128]);
     /// Sums of 4 channels, from their `4 / LANES` accumulators.
     fn gather(sums: &[v128]) -> v128;
+}
+
+/// An engine that takes inputs where they lie.
+pub trait Direct: Engine {
+    /// One unit of input for every lane.
+    ///
+    /// # Safety
+    /// `UNIT` bytes are readable.
+    unsafe fn input(p: *const u8) -> v128;
+}
+
+/// An engine of int8 that takes them from a copy.
+pub trait Staged: Engine {
+    /// Bytes of a copied unit.
+    const WORD: usize;
+    /// Whether copied inputs are 128 too great, so that 128 times the sum of the weights is taken from every sum.
+    const CENTRE: bool;
+    /// Copies the unit at `from`.
+    ///
+    /// # Safety
+    /// 4 bytes are readable, `WORD` writable.
+    unsafe fn copy4(from: *const u8, to: *mut u8);
+    /// Copies 4 units.
+    ///
+    /// # Safety
+    /// 16 bytes are readable, 4 times `WORD` writable.
+    unsafe fn copy16(from: *const u8, to: *mut u8);
+    /// One copied unit for every lane.
+    ///
+    /// # Safety
+    /// `WORD` bytes are readable.
+    unsafe fn word(p: *const u8) -> v128;
 }
 
 /// f32.
@@ -63,11 +88,6 @@ impl Engine for Float {
         unsafe { load(p) }
     }
     #[inline(always)]
-    unsafe fn input(p: *const u8) -> v128 {
-        // SAFETY: the caller's promise.
-        unsafe { v128_load32_splat(p.cast()) }
-    }
-    #[inline(always)]
     fn step(sum: v128, w: v128, x: v128) -> v128 {
         multiply_add(w, x, sum)
     }
@@ -78,6 +98,14 @@ impl Engine for Float {
     #[inline(always)]
     fn gather(sums: &[v128]) -> v128 {
         sums[0]
+    }
+}
+
+impl Direct for Float {
+    #[inline(always)]
+    unsafe fn input(p: *const u8) -> v128 {
+        // SAFETY: the caller's promise.
+        unsafe { v128_load32_splat(p.cast()) }
     }
 }
 
@@ -94,11 +122,6 @@ impl Engine for Half {
         unsafe { half::load4(p) }
     }
     #[inline(always)]
-    unsafe fn input(p: *const u8) -> v128 {
-        // SAFETY: the caller's promise.
-        half::widen(u32x4_extend_low_u16x8(unsafe { v128_load16_splat(p.cast()) }))
-    }
-    #[inline(always)]
     fn step(sum: v128, w: v128, x: v128) -> v128 {
         multiply_add(w, x, sum)
     }
@@ -112,6 +135,14 @@ impl Engine for Half {
     }
 }
 
+impl Direct for Half {
+    #[inline(always)]
+    unsafe fn input(p: *const u8) -> v128 {
+        // SAFETY: the caller's promise.
+        half::widen(u32x4_extend_low_u16x8(unsafe { v128_load16_splat(p.cast()) }))
+    }
+}
+
 /// int8 by products of 16-bit numbers: any engine.
 pub struct Wide;
 
@@ -122,11 +153,6 @@ impl Engine for Wide {
     unsafe fn weights(p: *const u8) -> v128 {
         // SAFETY: the caller's promise.
         unsafe { i16x8_load_extend_i8x8(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn input(p: *const u8) -> v128 {
-        // SAFETY: the caller's promise.
-        i16x8_extend_low_i8x16(unsafe { v128_load32_splat(p.cast()) })
     }
     #[inline(always)]
     fn step(sum: v128, w: v128, x: v128) -> v128 {
@@ -144,6 +170,30 @@ impl Engine for Wide {
     }
 }
 
+impl Staged for Wide {
+    const WORD: usize = 8;
+    const CENTRE: bool = false;
+    #[inline(always)]
+    unsafe fn copy4(from: *const u8, to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { v128_store64_lane::<0>(i16x8_extend_low_i8x16(v128_load32_zero(from.cast())), to.cast()) };
+    }
+    #[inline(always)]
+    unsafe fn copy16(from: *const u8, to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = load(from);
+            store(to, i16x8_extend_low_i8x16(x));
+            store(to.add(16), i16x8_extend_high_i8x16(x));
+        }
+    }
+    #[inline(always)]
+    unsafe fn word(p: *const u8) -> v128 {
+        // SAFETY: the caller's promise.
+        unsafe { v128_load64_splat(p.cast()) }
+    }
+}
+
 /// int8 by the relaxed dot, on an engine whose second operand is fully signed, or (`OFFSET`) unsigned.
 #[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
 pub struct Dot<const OFFSET: bool>;
@@ -151,18 +201,11 @@ pub struct Dot<const OFFSET: bool>;
 #[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
 impl<const OFFSET: bool> Engine for Dot<OFFSET> {
     const LANES: usize = 4;
-    const CENTRE: bool = OFFSET;
     const INTEGER: bool = true;
     #[inline(always)]
     unsafe fn weights(p: *const u8) -> v128 {
         // SAFETY: the caller's promise.
         unsafe { load(p) }
-    }
-    #[inline(always)]
-    unsafe fn input(p: *const u8) -> v128 {
-        // SAFETY: the caller's promise.
-        let x = unsafe { v128_load32_splat(p.cast()) };
-        if OFFSET { v128_xor(x, u8x16_splat(0x80)) } else { x }
     }
     #[cfg(not(feature = "emulate-dot"))]
     #[inline(always)]
@@ -189,6 +232,36 @@ impl<const OFFSET: bool> Engine for Dot<OFFSET> {
     #[inline(always)]
     fn gather(sums: &[v128]) -> v128 {
         sums[0]
+    }
+}
+
+#[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
+impl Direct for Dot<false> {
+    #[inline(always)]
+    unsafe fn input(p: *const u8) -> v128 {
+        // SAFETY: the caller's promise.
+        unsafe { v128_load32_splat(p.cast()) }
+    }
+}
+
+#[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
+impl Staged for Dot<true> {
+    const WORD: usize = 4;
+    const CENTRE: bool = true;
+    #[inline(always)]
+    unsafe fn copy4(from: *const u8, to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<u32>().write_unaligned(from.cast::<u32>().read_unaligned() ^ 0x8080_8080) };
+    }
+    #[inline(always)]
+    unsafe fn copy16(from: *const u8, to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { store(to, v128_xor(load(from), u8x16_splat(0x80))) };
+    }
+    #[inline(always)]
+    unsafe fn word(p: *const u8) -> v128 {
+        // SAFETY: the caller's promise.
+        unsafe { v128_load32_splat(p.cast()) }
     }
 }
 

@@ -21,6 +21,7 @@ mod epilogue;
 mod half;
 mod lanes;
 mod simd;
+mod staged;
 mod winograd;
 
 use sparrow_kernels::{Catalogue, Features};
