@@ -12,13 +12,12 @@ const ROUNDER: f32 = 12_582_912.0;
 /// Greatest size of a row: 16 channels of 4 bytes.
 const ROW: usize = 64;
 
-/// Codes (as i32) of 4 values: clamped to `lo..=hi`, rounded half to even, plus the zero point.
+/// 4 values as i32: clamped to `lo..=hi`, rounded half to even.
 ///
 /// `lo` and `hi` lie within +-256, so the addition rounds as `rint` does. The values come from integers, none is NaN.
 #[inline(always)]
-pub fn round(v: v128, lo: v128, hi: v128, zero: i32) -> v128 {
-    let bits = f32x4_add(f32x4_pmin(hi, f32x4_pmax(lo, v)), f32x4_splat(ROUNDER));
-    i32x4_sub(bits, i32x4_splat((ROUNDER.to_bits() as i32).wrapping_sub(zero)))
+fn round(v: v128, lo: v128, hi: v128, rounder: v128) -> v128 {
+    i32x4_sub(f32x4_add(f32x4_pmin(hi, f32x4_pmax(lo, v)), rounder), rounder)
 }
 
 /// The common last step: bounds as the activation, output of the kernel's own type (f32, or i8 of an int8 kernel).
@@ -26,7 +25,10 @@ pub fn round(v: v128, lo: v128, hi: v128, zero: i32) -> v128 {
 pub struct Common {
     lo: v128,
     hi: v128,
-    zero: i32,
+    /// [`ROUNDER`]: a load where it is read from memory, which is cheaper than what engines make of a constant.
+    rounder: v128,
+    /// In lanes of 16 bits.
+    zero: v128,
     residual_zero: v128,
     residual_scale: v128,
 }
@@ -44,7 +46,8 @@ impl Common {
         Self {
             lo: f32x4_splat(e.lo),
             hi: f32x4_splat(e.hi),
-            zero: e.y_zero,
+            rounder: f32x4_splat(ROUNDER),
+            zero: i16x8_splat(e.y_zero as i16),
             residual_zero: i32x4_splat(e.residual_zero),
             residual_scale: f32x4_splat(e.residual_scale),
         }
@@ -66,7 +69,7 @@ impl Common {
                     v = f32x4_add(v, r);
                 }
                 if INTEGER {
-                    codes[n] = round(v, self.lo, self.hi, self.zero);
+                    codes[n] = round(v, self.lo, self.hi, self.rounder);
                 } else {
                     store(y.add(16 * n), clamp(v, self.lo, self.hi));
                 }
@@ -74,8 +77,40 @@ impl Common {
         }
         if INTEGER {
             // SAFETY: y has these channels.
-            unsafe { store_codes(&codes, sums.len(), y) };
+            unsafe { store_codes(&codes, sums.len(), self.zero, y) };
         }
+    }
+
+    /// Ends and writes `vectors` (1, 2 or 4) vectors of 4 channels of int8 sums, without a residual; `sum` and `scale` give the
+    /// `n`th. Written out: of a loop, the compiler keeps the codes in memory.
+    ///
+    /// # Safety
+    /// `y` has as many channels.
+    #[inline(always)]
+    pub unsafe fn plain(&self, vectors: usize, sum: impl Fn(usize) -> v128, scale: impl Fn(usize) -> v128, y: *mut u8) {
+        let code = |n| round(f32x4_mul(f32x4_convert_i32x4(sum(n)), scale(n)), self.lo, self.hi, self.rounder);
+        // SAFETY: y has these channels.
+        unsafe {
+            if vectors == 1 {
+                let low = code(0);
+                let low = with_zero(low, low, self.zero);
+                v128_store32_lane::<0>(i8x16_narrow_i16x8(low, low), y.cast());
+            } else if vectors == 2 {
+                let low = with_zero(code(0), code(1), self.zero);
+                v128_store64_lane::<0>(i8x16_narrow_i16x8(low, low), y.cast());
+            } else {
+                let (low, high) = (with_zero(code(0), code(1), self.zero), with_zero(code(2), code(3), self.zero));
+                store(y, i8x16_narrow_i16x8(low, high));
+            }
+        }
+    }
+
+    /// Codes of four vectors of int8 sums which share their 4 factors.
+    #[inline(always)]
+    pub fn codes(&self, sums: [v128; 4], scale: v128) -> v128 {
+        let [a, b, c, d] =
+            sums.map(|sum| round(f32x4_mul(f32x4_convert_i32x4(sum), scale), self.lo, self.hi, self.rounder));
+        i8x16_narrow_i16x8(with_zero(a, b, self.zero), with_zero(c, d, self.zero))
     }
 
     /// 4 values of an i8 residual in units of the output.
@@ -95,16 +130,23 @@ unsafe fn scaled(sum: v128, scale: *const f32) -> v128 {
     f32x4_mul(f32x4_convert_i32x4(sum), unsafe { load(scale.cast()) })
 }
 
-/// Writes `count` vectors of codes as bytes.
+/// 8 rounded values plus the zero point. It is added between the two narrowings, because the compiler makes minima, maxima and
+/// shuffles of one upon another.
 #[inline(always)]
-unsafe fn store_codes(codes: &[v128; 4], count: usize, y: *mut u8) {
-    let low = i16x8_narrow_i32x4(codes[0], codes[1]);
+fn with_zero(a: v128, b: v128, zero: v128) -> v128 {
+    i16x8_add(i16x8_narrow_i32x4(a, b), zero)
+}
+
+/// Adds the zero point to `count` vectors of rounded values and writes them as bytes.
+#[inline(always)]
+unsafe fn store_codes(codes: &[v128; 4], count: usize, zero: v128, y: *mut u8) {
+    let low = with_zero(codes[0], codes[1], zero);
     // SAFETY: the caller's promise.
     unsafe {
         match count {
             1 => v128_store32_lane::<0>(i8x16_narrow_i16x8(low, low), y.cast()),
             2 => v128_store64_lane::<0>(i8x16_narrow_i16x8(low, low), y.cast()),
-            _ => store(y, i8x16_narrow_i16x8(low, i16x8_narrow_i32x4(codes[2], codes[3]))),
+            _ => store(y, i8x16_narrow_i16x8(low, with_zero(codes[2], codes[3], zero))),
         }
     }
 }
@@ -171,8 +213,8 @@ impl Last {
                 if e.activation == Activation::PRelu as u32 {
                     v = negative(v, load(slopes));
                 }
-                let codes = [round(v, common.lo, common.hi, common.zero); 4];
-                store_codes(&codes, 1, y.add(4 * n));
+                let codes = [round(v, common.lo, common.hi, common.rounder); 4];
+                store_codes(&codes, 1, common.zero, y.add(4 * n));
             }
         }
     }

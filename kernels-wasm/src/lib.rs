@@ -21,6 +21,8 @@ mod epilogue;
 mod half;
 mod lanes;
 mod simd;
+#[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
+mod square;
 mod staged;
 mod winograd;
 
@@ -44,6 +46,8 @@ pub static CATALOGUE: Catalogue = &[
     conv::FAMILIES[0],
     conv::FAMILIES[1],
     conv::FAMILIES[2],
+    #[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
+    square::CATALOGUE,
     depthwise::CATALOGUE,
     lanes::CATALOGUE,
 ];

@@ -315,6 +315,23 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
                     words = words.add(E::WORD);
                 }
             }
+            let plain = if tile.residual.is_null() && shared.end { shared.common.as_ref() } else { None };
+            if let (Some(common), true) = (plain, tile.channels >= channel + 4 * (A2 / spread)) {
+                let vectors = A2 / spread;
+                let scale: [v128; A2] =
+                    core::array::from_fn(|n| load(tile.scale.add(channel + 4 * n.min(vectors - 1)).cast()));
+                macro_rules! each {
+                    ($($r:literal)*) => {$(
+                        if $r < R2 {
+                            let sums = sums[$r % R2];
+                            let y = (*tile.y.add(row + $r)).add(channel);
+                            common.plain(vectors, |n| E::gather(&sums[n * spread..]), |n| scale[n], y);
+                        }
+                    )*};
+                }
+                each!(0 1 2 3 4 5 6 7 8 9 10 11);
+                return;
+            }
             let common = if tile.channels >= channel + 4 * (A2 / spread) { &shared.common } else { &None };
             // Written out: of a loop, the compiler keeps the sums in memory.
             macro_rules! each {

@@ -1,0 +1,252 @@
+//! int8 3x3 depthwise convolutions where the relaxed dot takes whole bytes.
+//!
+//! The bytes that one input column has in four neighbouring rows are brought side by side, so that a dot multiplies a column
+//! of the kernel by one of the picture for four channels at once. The same four bytes serve two output rows:
+//!
+//! ```text
+//! turned column, 4 bytes a channel    x0 x1 x2 x3
+//! weights, output row 0               w0 w1 w2  0
+//! weights, output row 1                0 w0 w1 w2
+//! ```
+//!
+//! A stretch of a row is turned, 16 channels at a time, pads included, and then read column by column: no output is an
+//! exception.
+
+use crate::engine::{Dot, Engine};
+use crate::epilogue::Common;
+use crate::simd::{load, store};
+use core::arch::wasm32::*;
+use core::mem::MaybeUninit;
+use sparrow_kernels::depthwise::{InputRow, Row, RowMicro, accepts, drive, units};
+use sparrow_kernels::{Activation, Call, ConvParams, DType, Features, Kernel, Layout, Op, conv_input};
+
+/// Outputs of a stretch, a multiple of 4.
+const STRETCH: usize = 56;
+/// Columns under it, at stride 2.
+const COLUMNS: usize = 2 * STRETCH + 1;
+/// Bytes of a turned column: 16 channels.
+const COLUMN: usize = 64;
+
+/// The kernel; `OFFSET` as [`Dot`]'s.
+struct Square<const OFFSET: bool>;
+
+/// 16 channels of a stretch.
+struct Block<'a> {
+    row: &'a Row,
+    /// First channel.
+    c0: usize,
+    /// First output, and how many.
+    first: usize,
+    outputs: usize,
+}
+
+impl<const OFFSET: bool> RowMicro for Square<OFFSET> {
+    const ROWS: usize = 2;
+
+    unsafe fn row(row: &Row) {
+        // SAFETY: a row has three inputs, the next row's follow; the rest is the caller's promise.
+        unsafe {
+            let rows: &[InputRow] = core::slice::from_raw_parts(row.inputs, row.rows * 3);
+            let same = |a: &InputRow, b: &InputRow| a.start == b.start && a.step == b.step;
+            if row.rows == 2 && same(&rows[1], &rows[3]) && same(&rows[2], &rows[4]) {
+                Self::stretches(row, [rows[0], rows[1], rows[2], rows[5]]);
+            } else {
+                for n in 0..row.rows {
+                    let three = &rows[3 * n..];
+                    Self::stretches(&row.one(n), [three[0], three[1], three[2], three[2]]);
+                }
+            }
+        }
+    }
+}
+
+impl<const OFFSET: bool> Square<OFFSET> {
+    /// Both rows, or one, above these inputs.
+    ///
+    /// # Safety
+    /// As [`RowMicro::row`].
+    unsafe fn stretches(row: &Row, inputs: [InputRow; 4]) {
+        let mut columns = [const { MaybeUninit::<u8>::uninit() }; COLUMNS * COLUMN];
+        let common = Common::new::<true>(&row.epilogue);
+        for first in (0..row.out_w).step_by(STRETCH) {
+            let outputs = STRETCH.min(row.out_w - first);
+            for c0 in (0..row.channels).step_by(16) {
+                let block = Block { row, c0, first, outputs };
+                // SAFETY: `columns` has room for what the stretch reads; the rest is the caller's promise.
+                unsafe {
+                    Self::turn(&block, &inputs, columns.as_mut_ptr().cast());
+                    for c in (0..16.min(row.channels - c0)).step_by(4) {
+                        for n in 0..row.rows {
+                            // Read again for each: nothing is kept in registers across the loop over outputs.
+                            let (block, common) = core::hint::black_box((&block, &common));
+                            if row.stride_w == 1 {
+                                Self::outputs::<1>(block, common, (n, c), columns.as_ptr().cast());
+                            } else {
+                                Self::outputs::<2>(block, common, (n, c), columns.as_ptr().cast());
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Turns the columns of a stretch.
+    ///
+    /// # Safety
+    /// As [`RowMicro::row`]; `to` has room for all.
+    #[inline(never)]
+    unsafe fn turn(block: &Block, inputs: &[InputRow; 4], mut to: *mut u8) {
+        let Block { row, c0, first, outputs } = *block;
+        let count = 16.min(row.channels - c0);
+        let start = (first * row.stride_w) as isize - row.pad_left;
+        for ix in start..start + ((outputs - 1) * row.stride_w + 3) as isize {
+            // SAFETY: pixel and channels exist, the pad is readable up to 16 channels.
+            unsafe {
+                let x = if (ix as usize) < row.in_w {
+                    let at = |input: &InputRow| input.start.wrapping_add(ix as usize * input.step + c0);
+                    let at = [at(&inputs[0]), at(&inputs[1]), at(&inputs[2]), at(&inputs[3])];
+                    if count < 16 { at.map(|p| part(p, count)) } else { at.map(|p| load(p)) }
+                } else {
+                    [load(row.pad.add(c0)); 4]
+                };
+                let x = if OFFSET { x.map(|x| v128_xor(x, u8x16_splat(0x80))) } else { x };
+                for (n, x) in turned(x).into_iter().enumerate() {
+                    store(to.add(16 * n), x);
+                }
+                to = to.add(COLUMN);
+            }
+        }
+    }
+
+    /// The weights of a column of the kernel, for four channels of an output row.
+    ///
+    /// # Safety
+    /// The block's channels and the column exist.
+    unsafe fn weights(block: &Block, (n, c): (usize, usize), kx: usize) -> v128 {
+        let zero = i32x4_splat(0);
+        // SAFETY: blocks of 16 channels have 9 taps.
+        let w = [0, 1, 2].map(|ky| unsafe { load(block.row.weights.add(block.c0 * 9 + (ky * 3 + kx) * 16)) });
+        turned(if n == 0 { [w[0], w[1], w[2], zero] } else { [zero, w[0], w[1], w[2]] })[c / 4]
+    }
+
+    /// The stretch's outputs of four channels in output row `n`.
+    ///
+    /// # Safety
+    /// As [`RowMicro::row`]; the columns are turned.
+    #[inline(always)]
+    unsafe fn outputs<const STRIDE: usize>(
+        block: &Block,
+        common: &Option<Common>,
+        (n, c): (usize, usize),
+        columns: *const u8,
+    ) {
+        let (row, channel) = (block.row, block.c0 + c);
+        // `accepts` saw to it.
+        let Some(common) = common else { return };
+        // SAFETY: bias and scale are padded to 16 channels; columns and outputs exist.
+        unsafe {
+            let w = [0, 1, 2].map(|kx| Self::weights(block, (n, c), kx));
+            let mut start = load(row.bias.add(channel * 4));
+            if OFFSET {
+                for w in w {
+                    start = i32x4_sub(start, Dot::<OFFSET>::step(i32x4_splat(0), w, u8x16_splat(128)));
+                }
+            }
+            let scale = load(row.scale.add(channel).cast());
+            let mut x = columns.add(c * 4);
+            let mut y = row.y.add(n * row.y_row + block.first * row.y_step + channel);
+            let whole = row.channels >= channel + 4;
+            let mut left = block.outputs;
+            while left >= 4 && whole {
+                let mut sums = [start; 4];
+                for column in 0..3 * STRIDE + 3 {
+                    let x = load(x.add(column * COLUMN));
+                    for (o, sum) in sums.iter_mut().enumerate() {
+                        if column >= o * STRIDE && column - o * STRIDE < 3 {
+                            *sum = Dot::<OFFSET>::step(*sum, w[column - o * STRIDE], x);
+                        }
+                    }
+                }
+                let codes = common.codes(sums, scale);
+                v128_store32_lane::<0>(codes, y.cast());
+                v128_store32_lane::<1>(codes, y.add(row.y_step).cast());
+                v128_store32_lane::<2>(codes, y.add(2 * row.y_step).cast());
+                v128_store32_lane::<3>(codes, y.add(3 * row.y_step).cast());
+                x = x.add(4 * STRIDE * COLUMN);
+                y = y.add(4 * row.y_step);
+                left -= 4;
+            }
+            for _ in 0..left {
+                let mut sum = start;
+                for (kx, w) in w.into_iter().enumerate() {
+                    sum = Dot::<OFFSET>::step(sum, w, load(x.add(kx * COLUMN)));
+                }
+                let codes = common.codes([sum; 4], scale);
+                if whole {
+                    v128_store32_lane::<0>(codes, y.cast());
+                } else {
+                    let codes = i32x4_extract_lane::<0>(codes).to_le_bytes();
+                    core::ptr::copy_nonoverlapping(codes.as_ptr(), y, row.channels - channel);
+                }
+                x = x.add(STRIDE * COLUMN);
+                y = y.add(row.y_step);
+            }
+        }
+    }
+}
+
+/// The bytes of four vectors side by side: byte `i` of each is lane `i % 4` of vector `i / 4`.
+#[inline(always)]
+fn turned([a, b, c, d]: [v128; 4]) -> [v128; 4] {
+    let low = |a, b| i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(a, b);
+    let high = |a, b| i8x16_shuffle::<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(a, b);
+    let low16 = |a, b| i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(a, b);
+    let high16 = |a, b| i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(a, b);
+    let (ab, cd) = ([low(a, b), high(a, b)], [low(c, d), high(c, d)]);
+    [low16(ab[0], cd[0]), high16(ab[0], cd[0]), low16(ab[1], cd[1]), high16(ab[1], cd[1])]
+}
+
+/// The first `count` bytes at `p`.
+///
+/// # Safety
+/// They are readable.
+#[cold]
+unsafe fn part(p: *const u8, count: usize) -> v128 {
+    let mut bytes = [0u8; 16];
+    // SAFETY: the caller's promise; there is room for 16.
+    unsafe {
+        core::ptr::copy_nonoverlapping(p, bytes.as_mut_ptr(), count);
+        load(bytes.as_ptr())
+    }
+}
+
+/// Whether a call is of this shape, its last step the common one.
+fn takes(call: &Call) -> bool {
+    let p: &ConvParams = call.params();
+    accepts(call, Layout::DepthwiseI8)
+        && [p.kh, p.kw, p.dil_w] == [3, 3, 1]
+        && [1, 2].contains(&p.stride_w)
+        && p.activation == Activation::Clamp as u32
+        && call.output(0).dtype == DType::I8
+        && call.inputs[conv_input::RESIDUAL].is_none()
+}
+
+macro_rules! kernel {
+    ($name:literal, $feature:ident, $offset:literal) => {
+        Kernel {
+            name: $name,
+            op: Op::Depthwise,
+            requires: Features::SIMD128.union(Features::RELAXED).union(Features::$feature),
+            accepts: takes,
+            units,
+            run: drive::<Square<$offset>>,
+        }
+    };
+}
+
+/// The kernels of this module.
+pub const CATALOGUE: &[Kernel] = &[
+    kernel!("depthwise_3x3_i8_relaxed_signed", DOT_SIGNED, false),
+    kernel!("depthwise_3x3_i8_relaxed_unsigned", DOT_UNSIGNED, true),
+];
