@@ -12,7 +12,7 @@
 //! ```
 //!
 //! What else the copy does is the word's business ([`Staged`]): it adds 128 where the dot takes unsigned inputs, and widens
-//! to 16 bits where products are of such. A tile has up to 64 channels, which share the copy. Runs longer than `CHUNK` units
+//! to 16 bits where products are of such. A tile has up to 128 channels, which share the copy. Runs longer than `CHUNK` units
 //! go in pieces, whose sums wait in memory.
 
 use crate::conv::{common, finish};
@@ -23,12 +23,12 @@ use core::arch::wasm32::*;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
-use sparrow_kernels::conv::{Micro, Tile};
+use sparrow_kernels::conv::{Micro, ROOM, Tile};
 
 /// Units of a row copied at once.
 const CHUNK: usize = 256;
-/// Channels of a tile.
-const CHANNELS: usize = 64;
+/// Channels of a tile: what [`Tile::room`] has words for.
+const CHANNELS: usize = ROOM / 4;
 /// Most rows of a tile.
 const MOST_ROWS: usize = 12;
 /// Greatest word.
@@ -81,20 +81,31 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
     unsafe fn prepare(tile: &Tile) -> u32 {
         let mut weights = tile.weights;
         for block in 0..tile.channels.div_ceil(BLOCK) {
-            let mut sums = [i32x4_splat(0); 4];
+            // Two sets of sums, or each dot would wait for the last.
+            let (mut sums, mut others) = ([i32x4_splat(0); 4], [i32x4_splat(0); 4]);
             // SAFETY: the block has these units and biases; `room` has `CHANNELS` words.
             unsafe {
                 let units =
                     if SPARSE { Self::kept(tile, block, 0..tile.taps) } else { tile.taps * tile.kc.div_ceil(4) };
-                for unit in 0..if E::CENTRE { units } else { 0 } {
+                let add = |sums: &mut [v128; 4], unit: usize| {
                     for (n, sum) in sums[..BLOCK / 4].iter_mut().enumerate() {
                         *sum = E::step(*sum, load(weights.add(unit * Self::UNIT + 16 * n)), u8x16_splat(128));
                     }
+                };
+                if E::CENTRE {
+                    for unit in (1..units).step_by(2) {
+                        add(&mut sums, unit - 1);
+                        add(&mut others, unit);
+                    }
+                    if units % 2 == 1 {
+                        add(&mut sums, units - 1);
+                    }
                 }
                 weights = weights.add(if SPARSE { units * Self::UNIT } else { tile.panel_stride });
-                for (n, sum) in sums[..BLOCK / 4].iter().enumerate() {
+                for n in 0..BLOCK / 4 {
                     let at = (block * BLOCK + 4 * n) * 4;
-                    store(tile.room.add(at), i32x4_sub(load(tile.bias.add(at)), *sum));
+                    let sum = i32x4_add(sums[n], others[n]);
+                    store(tile.room.add(at), i32x4_sub(load(tile.bias.add(at)), sum));
                 }
             }
         }
@@ -114,8 +125,10 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
             words: words.as_ptr().cast(),
             partial: partial.as_mut_ptr().cast(),
         };
+        let mut cursors = [const { MaybeUninit::uninit() }; CHANNELS / 4];
+        let cursors = &mut cursors[..tile.channels.div_ceil(BLOCK)];
         // SAFETY: the caller's promise.
-        let mut cursors = unsafe { Self::cursors(tile) };
+        unsafe { Self::cursors(tile, cursors) };
         let ku = tile.kc.div_ceil(4);
         let (taps, units) = if ku <= CHUNK { (CHUNK / ku, ku) } else { (1, CHUNK) };
         let (mut tap, mut unit) = (0, 0);
@@ -130,8 +143,8 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
             // caller's promise.
             unsafe {
                 Self::copy(&shared, words.as_mut_ptr().cast());
-                for (block, cursor) in cursors[..tile.channels.div_ceil(BLOCK)].iter_mut().enumerate() {
-                    Self::block(&shared, cursor, block);
+                for (block, cursor) in cursors.iter_mut().enumerate() {
+                    Self::block(&shared, cursor.assume_init_mut(), block);
                 }
             }
             shared.begin = false;
@@ -166,15 +179,14 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
         taps.map(|tap| usize::from(unsafe { *tile.counts.add(block * tile.taps + tap) })).sum()
     }
 
-    /// Where the blocks begin.
+    /// Where each block begins.
     ///
     /// # Safety
     /// As [`Micro::tile`].
-    unsafe fn cursors(tile: &Tile) -> [Cursor; CHANNELS / 4] {
+    unsafe fn cursors(tile: &Tile, cursors: &mut [MaybeUninit<Cursor>]) {
         let mut next = Cursor { weights: tile.weights, positions: tile.positions, left: 0, here: 0 };
-        let mut cursors = [next; CHANNELS / 4];
-        for (block, cursor) in cursors[..tile.channels.div_ceil(BLOCK)].iter_mut().enumerate() {
-            *cursor = next;
+        for (block, cursor) in cursors.iter_mut().enumerate() {
+            cursor.write(next);
             if SPARSE {
                 // SAFETY: the block exists.
                 let kept = unsafe { Self::kept(tile, block, 0..tile.taps) };
@@ -184,7 +196,6 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
                 next.weights = next.weights.wrapping_add(tile.panel_stride);
             }
         }
-        cursors
     }
 
     /// Copies the chunk of every row that is computed.
