@@ -67,22 +67,27 @@ impl<const OFFSET: bool> Square<OFFSET> {
     /// As [`RowMicro::row`].
     unsafe fn stretches(row: &Row, inputs: [InputRow; 4]) {
         let mut columns = [const { MaybeUninit::<u8>::uninit() }; COLUMNS * COLUMN];
+        let mut weights = [const { MaybeUninit::<u8>::uninit() }; 2 * 3 * COLUMN];
         let common = Common::new::<true>(&row.epilogue);
         for first in (0..row.out_w).step_by(STRETCH) {
             let outputs = STRETCH.min(row.out_w - first);
             for c0 in (0..row.channels).step_by(16) {
                 let block = Block { row, c0, first, outputs };
-                // SAFETY: `columns` has room for what the stretch reads; the rest is the caller's promise.
+                // SAFETY: `columns` has room for what the stretch reads, `weights` for a kernel's columns for each row; the
+                // rest is the caller's promise.
                 unsafe {
                     Self::turn(&block, &inputs, columns.as_mut_ptr().cast());
+                    Self::turn_weights(&block, weights.as_mut_ptr().cast());
+                    let weights = weights.as_ptr().cast::<u8>();
                     for c in (0..16.min(row.channels - c0)).step_by(4) {
                         for n in 0..row.rows {
                             // Read again for each: nothing is kept in registers across the loop over outputs.
                             let (block, common) = core::hint::black_box((&block, &common));
+                            let (weights, columns) = (weights.add(n * 3 * COLUMN + c * 4), columns.as_ptr().cast());
                             if row.stride_w == 1 {
-                                Self::outputs::<1>(block, common, (n, c), columns.as_ptr().cast());
+                                Self::outputs::<1>(block, common, (n, c), weights, columns);
                             } else {
-                                Self::outputs::<2>(block, common, (n, c), columns.as_ptr().cast());
+                                Self::outputs::<2>(block, common, (n, c), weights, columns);
                             }
                         }
                     }
@@ -119,15 +124,26 @@ impl<const OFFSET: bool> Square<OFFSET> {
         }
     }
 
-    /// The weights of a column of the kernel, for four channels of an output row.
+    /// Turns the weights: `[row][column of the kernel]`, as the picture's columns.
     ///
     /// # Safety
-    /// The block's channels and the column exist.
-    unsafe fn weights(block: &Block, (n, c): (usize, usize), kx: usize) -> v128 {
+    /// As [`RowMicro::row`]; `to` has room for 6 columns.
+    #[inline(never)]
+    unsafe fn turn_weights(block: &Block, mut to: *mut u8) {
         let zero = i32x4_splat(0);
-        // SAFETY: blocks of 16 channels have 9 taps.
-        let w = [0, 1, 2].map(|ky| unsafe { load(block.row.weights.add(block.c0 * 9 + (ky * 3 + kx) * 16)) });
-        turned(if n == 0 { [w[0], w[1], w[2], zero] } else { [zero, w[0], w[1], w[2]] })[c / 4]
+        for n in 0..block.row.rows {
+            for kx in 0..3 {
+                // SAFETY: blocks of 16 channels have 9 taps.
+                unsafe {
+                    let w = [0, 1, 2].map(|ky| load(block.row.weights.add(block.c0 * 9 + (ky * 3 + kx) * 16)));
+                    let w = if n == 0 { [w[0], w[1], w[2], zero] } else { [zero, w[0], w[1], w[2]] };
+                    for (n, w) in turned(w).into_iter().enumerate() {
+                        store(to.add(16 * n), w);
+                    }
+                    to = to.add(COLUMN);
+                }
+            }
+        }
     }
 
     /// The stretch's outputs of four channels in output row `n`.
@@ -139,6 +155,7 @@ impl<const OFFSET: bool> Square<OFFSET> {
         block: &Block,
         common: &Option<Common>,
         (n, c): (usize, usize),
+        weights: *const u8,
         columns: *const u8,
     ) {
         let (row, channel) = (block.row, block.c0 + c);
@@ -146,7 +163,7 @@ impl<const OFFSET: bool> Square<OFFSET> {
         let Some(common) = common else { return };
         // SAFETY: bias and scale are padded to 16 channels; columns and outputs exist.
         unsafe {
-            let w = [0, 1, 2].map(|kx| Self::weights(block, (n, c), kx));
+            let w = [0, 1, 2].map(|kx| load(weights.add(kx * COLUMN)));
             let mut start = load(row.bias.add(channel * 4));
             if OFFSET {
                 for w in w {
@@ -156,39 +173,43 @@ impl<const OFFSET: bool> Square<OFFSET> {
             let scale = load(row.scale.add(channel).cast());
             let mut x = columns.add(c * 4);
             let mut y = row.y.add(n * row.y_row + block.first * row.y_step + channel);
-            let whole = row.channels >= channel + 4;
-            let mut left = block.outputs;
-            while left >= 4 && whole {
-                let mut sums = [start; 4];
-                for column in 0..3 * STRIDE + 3 {
-                    let x = load(x.add(column * COLUMN));
-                    for (o, sum) in sums.iter_mut().enumerate() {
-                        if column >= o * STRIDE && column - o * STRIDE < 3 {
-                            *sum = Dot::<OFFSET>::step(*sum, w[column - o * STRIDE], x);
+            if row.channels >= channel + 4 && block.outputs >= 4 {
+                let mut left = block.outputs;
+                while left > 0 {
+                    if left < 4 {
+                        // The last four, of which some are there already.
+                        x = x.sub((4 - left) * STRIDE * COLUMN);
+                        y = y.sub((4 - left) * row.y_step);
+                        left = 4;
+                    }
+                    let mut sums = [start; 4];
+                    for column in 0..3 * STRIDE + 3 {
+                        let x = load(x.add(column * COLUMN));
+                        for (o, sum) in sums.iter_mut().enumerate() {
+                            if column >= o * STRIDE && column - o * STRIDE < 3 {
+                                *sum = Dot::<OFFSET>::step(*sum, w[column - o * STRIDE], x);
+                            }
                         }
                     }
+                    let codes = common.codes(sums, scale);
+                    v128_store32_lane::<0>(codes, y.cast());
+                    v128_store32_lane::<1>(codes, y.add(row.y_step).cast());
+                    v128_store32_lane::<2>(codes, y.add(2 * row.y_step).cast());
+                    v128_store32_lane::<3>(codes, y.add(3 * row.y_step).cast());
+                    x = x.add(4 * STRIDE * COLUMN);
+                    y = y.add(4 * row.y_step);
+                    left -= 4;
                 }
-                let codes = common.codes(sums, scale);
-                v128_store32_lane::<0>(codes, y.cast());
-                v128_store32_lane::<1>(codes, y.add(row.y_step).cast());
-                v128_store32_lane::<2>(codes, y.add(2 * row.y_step).cast());
-                v128_store32_lane::<3>(codes, y.add(3 * row.y_step).cast());
-                x = x.add(4 * STRIDE * COLUMN);
-                y = y.add(4 * row.y_step);
-                left -= 4;
+                return;
             }
-            for _ in 0..left {
+            for _ in 0..block.outputs {
                 let mut sum = start;
                 for (kx, w) in w.into_iter().enumerate() {
                     sum = Dot::<OFFSET>::step(sum, w, load(x.add(kx * COLUMN)));
                 }
                 let codes = common.codes([sum; 4], scale);
-                if whole {
-                    v128_store32_lane::<0>(codes, y.cast());
-                } else {
-                    let codes = i32x4_extract_lane::<0>(codes).to_le_bytes();
-                    core::ptr::copy_nonoverlapping(codes.as_ptr(), y, row.channels - channel);
-                }
+                let codes = i32x4_extract_lane::<0>(codes).to_le_bytes();
+                core::ptr::copy_nonoverlapping(codes.as_ptr(), y, 4.min(row.channels - channel));
                 x = x.add(STRIDE * COLUMN);
                 y = y.add(row.y_step);
             }
