@@ -165,17 +165,22 @@ impl<E: Direct, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
 /// # Safety
 /// As [`Micro::tile`]; the tile has this row and channel.
 #[inline(always)]
-pub unsafe fn finish<E: Engine, const A: usize>(
-    tile: &Tile,
-    (row, c0): (usize, usize),
-    common: &Option<Common>,
-    sums: [v128; A],
-) {
+unsafe fn finish<E: Engine, const A: usize>(tile: &Tile, at: (usize, usize), common: &Option<Common>, sums: [v128; A]) {
     let (vectors, spread) = (A * E::LANES / 4, 4 / E::LANES);
     let mut gathered = [i32x4_splat(0); 4];
     for n in 0..vectors {
         gathered[n] = E::gather(&sums[n * spread..]);
     }
+    // SAFETY: the caller's promise.
+    unsafe { end(tile, at, common, E::INTEGER, &gathered[..vectors]) };
+}
+
+/// Ends and writes vectors of 4 channels of one pixel, from channel `c0`.
+///
+/// # Safety
+/// As [`Micro::tile`]; the tile has this row and channel.
+#[inline(always)]
+pub unsafe fn end(tile: &Tile, (row, c0): (usize, usize), common: &Option<Common>, integer: bool, sums: &[v128]) {
     let element = DType::ALL[tile.epilogue.output as usize].size();
     let (scale, slopes) = (tile.scale.wrapping_add(c0), tile.slopes.wrapping_add(c0));
     // SAFETY: y and residual have this row; the tile has these channels.
@@ -183,13 +188,14 @@ pub unsafe fn finish<E: Engine, const A: usize>(
         let y = (*tile.y.add(row)).add(c0 * element);
         let residual =
             if tile.residual.is_null() { core::ptr::null() } else { (*tile.residual.add(row)).add(c0 * element) };
-        match (common, E::INTEGER) {
-            (Some(common), true) => common.row::<true>(&gathered[..vectors], scale, residual, y),
-            (Some(common), false) => common.row::<false>(&gathered[..vectors], scale, residual, y),
+        match (common, integer) {
+            (Some(common), true) => common.row::<true>(sums, scale, residual, y),
+            (Some(common), false) => common.row::<false>(sums, scale, residual, y),
             (None, integer) => {
-                let gathered = gathered;
+                let mut copy = [i32x4_splat(0); 4];
+                copy[..sums.len()].copy_from_slice(sums);
                 let last = Last { scale, slopes, residual, y, channels: tile.channels - c0, integer };
-                last.row(&gathered[..vectors], &tile.epilogue);
+                last.row(&copy[..sums.len()], &tile.epilogue);
             }
         }
     }

@@ -15,7 +15,7 @@
 //! to 16 bits where products are of such. A tile has up to 128 channels, which share the copy. Runs longer than `CHUNK` units
 //! go in pieces, whose sums wait in memory.
 
-use crate::conv::{common, finish};
+use crate::conv::{common, end};
 use crate::engine::Staged;
 use crate::epilogue::Common;
 use crate::simd::{load, store};
@@ -69,6 +69,69 @@ struct Shared<'a> {
     words: *const u8,
     /// `[row][CHANNELS]`: sums between chunks.
     partial: *mut u8,
+}
+
+/// Bytes from a copied row to the next: no multiple of the distance at which lines share a set of a cache.
+const fn pitch<E: Staged>() -> usize {
+    CHUNK * E::WORD + 64
+}
+
+impl Shared<'_> {
+    /// Copies the chunk of every row that is computed, of the tile's `rows`.
+    ///
+    /// # Safety
+    /// As [`Micro::tile`]; `to` has room for `CHUNK` units of each.
+    #[inline(never)]
+    unsafe fn copy<E: Staged>(&self, (rows, computed): (usize, usize), to: *mut u8) {
+        let Chunk { taps, units } = self.chunk.clone();
+        let bytes = units.len() * 4;
+        for (n, tap) in taps.enumerate() {
+            for row in 0..computed {
+                let mut to = to.wrapping_add(row * pitch::<E>() + n * units.len() * E::WORD);
+                // SAFETY: the run has these units, and `to` a place for each.
+                unsafe {
+                    let from = (*self.tile.runs.add(tap * rows + row)).add(units.start * 4);
+                    if bytes < 16 {
+                        for at in (0..bytes).step_by(4) {
+                            E::copy4(from.add(at), to);
+                            to = to.add(E::WORD);
+                        }
+                        continue;
+                    }
+                    let mut at = 0;
+                    while at + 16 < bytes {
+                        E::copy16(from.add(at), to);
+                        (at, to) = (at + 16, to.add(4 * E::WORD));
+                    }
+                    // The last 16 bytes, of which some may be there already.
+                    E::copy16(from.add(bytes - 16), to.sub((at + 16 - bytes) / 4 * E::WORD));
+                }
+            }
+        }
+    }
+
+    /// Ends `rows` rows of sums the general way, `vectors` of them from `channel`, or keeps them for the next chunk.
+    ///
+    /// # Safety
+    /// As [`Micro::tile`]; the tile has these rows, and the channel.
+    #[inline(never)]
+    unsafe fn rest(&self, sums: &[v128], (row, rows): (usize, usize), (channel, vectors): (usize, usize)) {
+        let whole = self.tile.channels >= channel + 4 * vectors;
+        let common = if whole { &self.common } else { &None };
+        for (row, sums) in (row..).zip(sums.chunks_exact(sums.len() / rows)) {
+            let sums = &sums[..vectors];
+            // SAFETY: the caller's promise.
+            unsafe {
+                if self.end {
+                    end(self.tile, (row, channel), common, true, sums);
+                } else {
+                    for (n, &sum) in sums.iter().enumerate() {
+                        store(self.partial.add((row * CHANNELS + channel + 4 * n) * 4), sum);
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: usize, const SPARSE: bool> Micro
@@ -142,7 +205,7 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
             // SAFETY: the runs have these units, and `words` has room for `CHUNK` units of every row; the rest is the
             // caller's promise.
             unsafe {
-                Self::copy(&shared, words.as_mut_ptr().cast());
+                shared.copy::<E>((Self::TILE, Self::computed(tile)), words.as_mut_ptr().cast());
                 for (block, cursor) in cursors.iter_mut().enumerate() {
                     Self::block(&shared, cursor.assume_init_mut(), block);
                 }
@@ -159,8 +222,6 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
     const TILE: usize = if 2 * R > MOST_ROWS { R } else { 2 * R };
     /// Bytes of a unit's weights.
     const UNIT: usize = BLOCK * 4;
-    /// Bytes from a copied row to the next: no multiple of the distance at which lines share a set of a cache.
-    const PITCH: usize = CHUNK * E::WORD + 64;
     /// Most rows beyond a multiple of `R` for which steps of two are less work.
     const FEW: usize = if A == TAIL { 2 } else { R - 2 };
 
@@ -194,39 +255,6 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
                 next.positions = next.positions.wrapping_add(kept);
             } else {
                 next.weights = next.weights.wrapping_add(tile.panel_stride);
-            }
-        }
-    }
-
-    /// Copies the chunk of every row that is computed.
-    ///
-    /// # Safety
-    /// As [`Micro::tile`]; `to` has room for `CHUNK` units of each.
-    #[inline(never)]
-    unsafe fn copy(shared: &Shared, to: *mut u8) {
-        let Chunk { taps, units } = shared.chunk.clone();
-        let bytes = units.len() * 4;
-        for (n, tap) in taps.enumerate() {
-            for row in 0..Self::computed(shared.tile) {
-                let mut to = to.wrapping_add(row * Self::PITCH + n * units.len() * E::WORD);
-                // SAFETY: the run has these units, and `to` a place for each.
-                unsafe {
-                    let from = (*shared.tile.runs.add(tap * Self::TILE + row)).add(units.start * 4);
-                    if bytes < 16 {
-                        for at in (0..bytes).step_by(4) {
-                            E::copy4(from.add(at), to);
-                            to = to.add(E::WORD);
-                        }
-                        continue;
-                    }
-                    let mut at = 0;
-                    while at + 16 < bytes {
-                        E::copy16(from.add(at), to);
-                        (at, to) = (at + 16, to.add(4 * E::WORD));
-                    }
-                    // The last 16 bytes, of which some may be there already.
-                    E::copy16(from.add(bytes - 16), to.sub((at + 16 - bytes) / 4 * E::WORD));
-                }
             }
         }
     }
@@ -285,24 +313,25 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
     ) {
         let (tile, channel) = (shared.tile, block * BLOCK + c);
         let spread = 4 / E::LANES;
+        let vectors = A2 / spread;
         let mut sums = [[i32x4_splat(0); A2]; R2];
         // SAFETY: `room`, `partial`, the words, weights and index have these rows, channels and units.
         unsafe {
             let partial = shared.partial.add((row * CHANNELS + channel) * 4);
             if shared.begin {
-                for n in 0..A2 / spread {
+                for n in 0..vectors {
                     E::spread(load(tile.room.add((channel + 4 * n) * 4)), &mut sums[0][n * spread..]);
                 }
                 sums = [sums[0]; R2];
             } else {
                 for r in 0..R2 {
-                    for n in 0..A2 / spread {
+                    for n in 0..vectors {
                         E::spread(load(partial.add((r * CHANNELS + 4 * n) * 4)), &mut sums[r][n * spread..]);
                     }
                 }
             }
             let mut weights = cursor.weights.add(c * 4);
-            let mut words = shared.words.add(row * Self::PITCH);
+            let mut words = shared.words.add(row * pitch::<E>());
             if SPARSE {
                 let Chunk { taps, units } = shared.chunk.clone();
                 let mut positions = cursor.positions;
@@ -327,8 +356,7 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
                 }
             }
             let plain = if tile.residual.is_null() && shared.end { shared.common.as_ref() } else { None };
-            if let (Some(common), true) = (plain, tile.channels >= channel + 4 * (A2 / spread)) {
-                let vectors = A2 / spread;
+            if let (Some(common), true) = (plain, tile.channels >= channel + 4 * vectors) {
                 let scale: [v128; A2] =
                     core::array::from_fn(|n| load(tile.scale.add(channel + 4 * n.min(vectors - 1)).cast()));
                 macro_rules! each {
@@ -343,23 +371,9 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
                 each!(0 1 2 3 4 5 6 7 8 9 10 11);
                 return;
             }
-            let common = if tile.channels >= channel + 4 * (A2 / spread) { &shared.common } else { &None };
-            // Written out: of a loop, the compiler keeps the sums in memory.
-            macro_rules! each {
-                ($($r:literal)*) => {$(
-                    if $r < R2 {
-                        let sums = sums[$r % R2];
-                        if shared.end {
-                            finish::<E, A2>(tile, (row + $r, channel), common, sums);
-                        } else {
-                            for n in 0..A2 / spread {
-                                store(partial.add(($r * CHANNELS + 4 * n) * 4), E::gather(&sums[n * spread..]));
-                            }
-                        }
-                    }
-                )*};
-            }
-            each!(0 1 2 3 4 5 6 7 8 9 10 11);
+            let gathered: [[v128; A2]; R2] =
+                sums.map(|sums| core::array::from_fn(|n| E::gather(&sums[n.min(vectors - 1) * spread..])));
+            shared.rest(gathered.as_flattened(), (row, R2), (channel, vectors));
         }
     }
 
@@ -377,7 +391,7 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
         unsafe {
             let w: [v128; A2] = core::array::from_fn(|a| E::weights(weights.add(a * E::LANES * 4)));
             for r in 0..R2 {
-                let x = E::word(words.add(r * Self::PITCH));
+                let x = E::word(words.add(r * pitch::<E>()));
                 for a in 0..A2 {
                     sums[r][a] = E::step(sums[r][a], w[a], x);
                 }
