@@ -1,7 +1,7 @@
 //! The last step of convolutions on vectors of 4 channels: bias, residual, activation, rounding, as the scalar kernels.
 
 use crate::half;
-use crate::simd::{clamp, load, store};
+use crate::simd::{clamp, load, select, store};
 use core::arch::wasm32::*;
 use sparrow_kernels::conv::Epilogue;
 use sparrow_kernels::{Activation, DType};
@@ -240,5 +240,5 @@ unsafe fn activate(v: v128, slopes: *const u8, e: &Epilogue) -> v128 {
 /// `v`, times `slope` where it is below 0.
 #[inline(always)]
 fn negative(v: v128, slope: v128) -> v128 {
-    v128_bitselect(f32x4_mul(v, slope), v, f32x4_lt(v, f32x4_splat(0.0)))
+    select(f32x4_lt(v, f32x4_splat(0.0)), f32x4_mul(v, slope), v)
 }

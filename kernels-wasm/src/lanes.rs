@@ -2,7 +2,7 @@
 //! time take eight here: what unrolling gains is not worth its bytes in a module that is downloaded.
 
 use crate::half::{load4, store4};
-use crate::simd::{load, store};
+use crate::simd::{load, select, store};
 use core::arch::wasm32::*;
 use sparrow_kernels::lanes::{Two, Vector};
 
@@ -46,7 +46,7 @@ vector! {
     // Not PMAX and PMIN, which the compiler turns into the relaxed operations where there are any: those may lose a NaN.
     max(self: Self, b: Self) -> Self = b.where_less(self, self, b);
     min(self: Self, b: Self) -> Self = self.where_less(b, self, b);
-    where_less(self: Self, b: Self, less: Self, other: Self) -> Self = Self(v128_bitselect(less.0, other.0, f32x4_lt(self.0, b.0)));
+    where_less(self: Self, b: Self, less: Self, other: Self) -> Self = Self(select(f32x4_lt(self.0, b.0), less.0, other.0));
     load_int(from: *const i32) -> Self::Int = load(from.cast());
     store_int(from: Self::Int, to: *mut i32) = store(to.cast(), from);
     add_int(a: Self::Int, b: Self::Int) -> Self::Int = i32x4_add(a, b);

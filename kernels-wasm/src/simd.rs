@@ -31,10 +31,20 @@ pub unsafe fn store(p: *mut u8, v: v128) {
     unsafe { v128_store(p.cast(), v) }
 }
 
+/// `a` where a lane of `mask` is all ones, `b` where it is all zeros.
+#[inline(always)]
+pub fn select(mask: v128, a: v128, b: v128) -> v128 {
+    // Of such masks the relaxed operation makes no other use, and engines of x86 do it in one instruction.
+    #[cfg(target_feature = "relaxed-simd")]
+    return i32x4_relaxed_laneselect(a, b, mask);
+    #[cfg(not(target_feature = "relaxed-simd"))]
+    v128_bitselect(a, b, mask)
+}
+
 /// Scalar `max` then `min`: a NaN becomes `lo`. Not PMAX and PMIN, which the compiler turns into the relaxed operations where
 /// there are any: those may make something else of a NaN.
 #[inline(always)]
 pub fn clamp(v: v128, lo: v128, hi: v128) -> v128 {
-    let v = v128_bitselect(v, lo, f32x4_lt(lo, v));
-    v128_bitselect(v, hi, f32x4_lt(v, hi))
+    let v = select(f32x4_lt(lo, v), v, lo);
+    select(f32x4_lt(v, hi), v, hi)
 }
