@@ -21,7 +21,6 @@ mod epilogue;
 mod half;
 mod lanes;
 mod simd;
-#[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
 mod square;
 mod staged;
 mod winograd;
@@ -47,7 +46,8 @@ pub static CATALOGUE: Catalogue = &[
     conv::FAMILIES[1],
     conv::FAMILIES[2],
     #[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
-    square::CATALOGUE,
+    square::DOTS,
+    square::FLOAT,
     depthwise::CATALOGUE,
     lanes::CATALOGUE,
 ];
