@@ -63,6 +63,8 @@ struct Shared<'a> {
     tile: &'a Tile,
     common: Option<Common>,
     chunk: Chunk,
+    /// Bytes of a copied row.
+    length: usize,
     /// Whether sums begin, and end, in this chunk.
     begin: bool,
     end: bool,
@@ -183,6 +185,7 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
             tile,
             common: common::<E>(tile, true),
             chunk: Chunk { taps: 0..0, units: 0..0 },
+            length: 0,
             begin: true,
             end: false,
             words: words.as_ptr().cast(),
@@ -197,6 +200,7 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
         let (mut tap, mut unit) = (0, 0);
         while !shared.end {
             shared.chunk = Chunk { taps: tap..(tap + taps).min(tile.taps), units: unit..(unit + units).min(ku) };
+            shared.length = shared.chunk.taps.len() * shared.chunk.units.len() * E::WORD;
             unit = shared.chunk.units.end % ku;
             if unit == 0 {
                 tap = shared.chunk.taps.end;
@@ -348,7 +352,7 @@ impl<E: Staged, const R: usize, const A: usize, const TAIL: usize, const BLOCK: 
                     words = words.wrapping_add(units.len() * E::WORD);
                 }
             } else {
-                let end = words.add(shared.chunk.taps.len() * shared.chunk.units.len() * E::WORD);
+                let end = words.add(shared.length);
                 while words != end {
                     Self::unit(&mut sums, weights, words);
                     weights = weights.add(Self::UNIT);
