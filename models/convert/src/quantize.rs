@@ -81,12 +81,13 @@ pub fn choose(graph: &Graph, ranges: &Ranges) -> HashMap<ValueId, Quantization> 
     };
     let mut chosen: HashMap<ValueId, Quantization> =
         ranges.by_value.iter().filter(|(id, _)| wanted(**id)).map(|(id, range)| (*id, parameters(*range))).collect();
-    share(graph, &mut chosen);
+    share(graph, &mut chosen, wanted);
     chosen
 }
 
-/// Gives what is passed on the parameters of what it came from; operands of a concatenation those of the result.
-fn share(graph: &Graph, chosen: &mut HashMap<ValueId, Quantization>) {
+/// Gives what is passed on, and `wanted` as codes, the parameters of what it came from; operands of a concatenation those of
+/// the result. What only has other dimensions than its operand has no range of its own.
+fn share(graph: &Graph, chosen: &mut HashMap<ValueId, Quantization>, wanted: impl Fn(ValueId) -> bool) {
     for node in graph.nodes.iter().rev() {
         let (Op::Concat { .. }, Some(y)) = (&node.op, node.output(0)) else { continue };
         let Some(&result) = chosen.get(&y) else { continue };
@@ -98,10 +99,8 @@ fn share(graph: &Graph, chosen: &mut HashMap<ValueId, Quantization>) {
     }
     for node in graph.nodes.iter().filter(|n| passes_on(&n.op)) {
         let Some(source) = node.input(0).and_then(|x| chosen.get(&x).copied()) else { continue };
-        for y in node.outputs.iter().flatten() {
-            if let Some(quantization) = chosen.get_mut(y) {
-                *quantization = source;
-            }
+        for &y in node.outputs.iter().flatten().filter(|&&y| wanted(y)) {
+            chosen.insert(y, source);
         }
     }
 }
@@ -168,6 +167,37 @@ fn round_layer(graph: &mut Graph, node: usize, x_scale: f32, moments: &Moments) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A classifier's last layer reads a flattened pool: under other dimensions, the same codes.
+    #[test]
+    fn what_is_only_reshaped_has_its_operands_codes() {
+        use crate::ir::Tensor;
+        let mut graph = Graph { name: "test".into(), ..Graph::default() };
+        let value = |graph: &mut Graph, name: &str, dims: &[usize]| graph.add_value(name, DType::F32, dims);
+        let x = value(&mut graph, "x", &[1, 4, 3, 3]);
+        let [pooled, flat, y] =
+            [("pooled", &[1, 4, 1, 1][..]), ("flat", &[1, 4]), ("y", &[1, 2])].map(|(n, d)| value(&mut graph, n, d));
+        let w = graph.add_const("w", Tensor::from_slice(&[4, 2], &[0.5f32; 8]).unwrap());
+        let gemm = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: false };
+        for (op, inputs, output) in [
+            (Op::GlobalPool { kind: PoolKind::Average }, vec![x], pooled),
+            (Op::Reshape, vec![pooled], flat),
+            (gemm, vec![flat, w], y),
+        ] {
+            let inputs = inputs.into_iter().map(Some).collect();
+            let (name, onnx_op) = (format!("{op:?}"), "Test".into());
+            graph.nodes.push(Node { name, onnx_op, opset: 13, op, inputs, outputs: vec![Some(output)] });
+        }
+        graph.inputs.push(x);
+        graph.outputs.push(y);
+        let mut ranges = Ranges::default();
+        // A view has no name of its own, hence no range.
+        ranges.note(x, &[-1.0, 1.0]);
+        ranges.note(pooled, &[0.0, 0.5]);
+        let chosen = choose(&graph, &ranges);
+        assert_eq!(chosen.get(&flat), chosen.get(&pooled));
+        assert!(chosen.contains_key(&pooled) && !chosen.contains_key(&y));
+    }
 
     #[test]
     fn ranges_become_codes_that_hold_zero() {
