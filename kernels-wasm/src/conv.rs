@@ -264,10 +264,10 @@ const DOT: &[Kernel] = &[];
 
 /// int8 on any engine.
 const WIDE: &[Kernel] = &[
-    kernel!("conv_i8_b16_simd128", Features::SIMD128, DenseI8, Wide, 5 x 2 + 2 x 4, 16, false),
-    kernel!("spconv_i8_b16_simd128", Features::SIMD128, SparseI8B16, Wide, 5 x 2 + 2 x 4, 16, true),
-    kernel!("spconv_i8_b8_simd128", Features::SIMD128, SparseI8B8, Wide, 5 x 2 + 2 x 4, 8, true),
-    kernel!("spconv_i8_b4_simd128", Features::SIMD128, SparseI8B4, Wide, 5 x 2 + 2 x 2, 4, true),
+    kernel!("conv_i8_b16_simd128", Features::SIMD128, DenseI8, Wide, 4 x 2 + 2 x 4, 16, false),
+    kernel!("spconv_i8_b16_simd128", Features::SIMD128, SparseI8B16, Wide, 4 x 2 + 2 x 4, 16, true),
+    kernel!("spconv_i8_b8_simd128", Features::SIMD128, SparseI8B8, Wide, 4 x 2 + 2 x 4, 8, true),
+    kernel!("spconv_i8_b4_simd128", Features::SIMD128, SparseI8B4, Wide, 4 x 2 + 2 x 2, 4, true),
 ];
 
 /// The convolutions of this module, best first.

@@ -3,6 +3,7 @@ const help = `One-thread latency of Sparrow beside LiteRT.js and onnxruntime-web
 
     node run.mjs --lab DIR [--sparrow PROGRAM] [--networks N ...] [--precision P ...]
                  [--sparsity S ...] [--pattern auto|16|8|4] [--rounds N] [--turn-ms MS] [--json]
+                 [--js-flags=FLAGS]
 
 All programs of a case are loaded into one page and take turns there, round after round; a figure is the median of the
 rounds' medians, a ratio the median of the rounds' ratios. Below 1 Sparrow is faster. Every case has a page of its own.
@@ -10,6 +11,7 @@ As root all of it runs ahead of other work; elsewhere, on a busy machine, look a
 
 --sparrow     converts the networks (../cases.py says how); the package in bindings/wasm, built, runs them in the page
 --lab         what bench/peers/setup filled (default: $SPARROW_LAB or target/peers)
+--js-flags    flags of Chromium's engine; =--no-enable-avx-vnni measures as on a CPU without VNNI
 
 A row: network, precision, sparsity, ours_ms, peer, peer_version, peer_ms, ratio, ours_best_ms, peer_best_ms,
 best_ratio, rounds; what concerns Sparrow is null without --sparrow, and note says why a figure is missing. Peer
@@ -53,6 +55,7 @@ function readArguments() {
       networks: { type: 'string', multiple: true }, precision: { type: 'string', multiple: true },
       sparsity: { type: 'string', multiple: true }, pattern: { type: 'string', default: 'auto' },
       rounds: { type: 'string', default: '9' }, 'turn-ms': { type: 'string', default: '250' },
+      'js-flags': { type: 'string', default: '' },
       json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false },
     },
   });
@@ -191,7 +194,7 @@ async function main() {
   const rows = [];
   runBeforeOthers();
   try {
-    const browser = await chromium.launch({ executablePath, args: chromiumFlags });
+    const browser = await chromium.launch({ executablePath, args: [...chromiumFlags, `--js-flags=${options['js-flags']}`] });
     console.error(`peers: Chromium ${browser.version()}`);
     for (const item of cases) {
       console.error(`peers: measuring ${item.label}`);
