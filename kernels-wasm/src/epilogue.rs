@@ -12,12 +12,12 @@ const ROUNDER: f32 = 12_582_912.0;
 /// Greatest size of a row: 16 channels of 4 bytes.
 const ROW: usize = 64;
 
-/// 4 values as i32: clamped to `lo..=hi`, rounded half to even.
+/// 4 values as i32, at least `lo` and rounded half to even; one of 2^22 or more becomes some number that is no smaller.
 ///
-/// `lo` and `hi` lie within +-256, so the addition rounds as `rint` does. The values come from integers, none is NaN.
+/// Below that, and with `lo` within +-256, the addition rounds as `rint` does. The values come from integers, none is NaN.
 #[inline(always)]
-fn round(v: v128, lo: v128, hi: v128, rounder: v128) -> v128 {
-    i32x4_sub(f32x4_add(f32x4_pmin(hi, f32x4_pmax(lo, v)), rounder), rounder)
+fn round(v: v128, lo: v128, rounder: v128) -> v128 {
+    i32x4_sub(f32x4_add(f32x4_pmax(lo, v), rounder), rounder)
 }
 
 /// The common last step: bounds as the activation, output of the kernel's own type (f32, or i8 of an int8 kernel).
@@ -27,8 +27,9 @@ pub struct Common {
     hi: v128,
     /// [`ROUNDER`]: a load where it is read from memory, which is cheaper than what engines make of a constant.
     rounder: v128,
-    /// In lanes of 16 bits.
+    /// In lanes of 16 bits; `most` is the code of `hi`.
     zero: v128,
+    most: v128,
     residual_zero: v128,
     residual_scale: v128,
 }
@@ -43,11 +44,14 @@ impl Common {
 
     #[inline(always)]
     fn bounds(e: &Epilogue) -> Self {
+        let zero = i16x8_splat(e.y_zero as i16);
+        let hi = i32x4_trunc_sat_f32x4(f32x4_nearest(f32x4_splat(e.hi)));
         Self {
             lo: f32x4_splat(e.lo),
             hi: f32x4_splat(e.hi),
             rounder: f32x4_splat(ROUNDER),
-            zero: i16x8_splat(e.y_zero as i16),
+            zero,
+            most: i16x8_add(i16x8_narrow_i32x4(hi, hi), zero),
             residual_zero: i32x4_splat(e.residual_zero),
             residual_scale: f32x4_splat(e.residual_scale),
         }
@@ -69,7 +73,7 @@ impl Common {
                     v = f32x4_add(v, r);
                 }
                 if INTEGER {
-                    codes[n] = round(v, self.lo, self.hi, self.rounder);
+                    codes[n] = round(v, self.lo, self.rounder);
                 } else {
                     store(y.add(16 * n), clamp(v, self.lo, self.hi));
                 }
@@ -77,8 +81,15 @@ impl Common {
         }
         if INTEGER {
             // SAFETY: y has these channels.
-            unsafe { store_codes(&codes, sums.len(), self.zero, y) };
+            unsafe { store_codes(&codes, sums.len(), self, y) };
         }
+    }
+
+    /// 8 rounded values plus the zero point, at most `most`. Done between the two narrowings, because the compiler makes minima,
+    /// maxima and shuffles of one upon another.
+    #[inline(always)]
+    fn pair(&self, a: v128, b: v128) -> v128 {
+        i16x8_min(i16x8_add_sat(i16x8_narrow_i32x4(a, b), self.zero), self.most)
     }
 
     /// Ends and writes `vectors` (1, 2 or 4) vectors of 4 channels of int8 sums, without a residual; `sum` and `scale` give the
@@ -88,18 +99,18 @@ impl Common {
     /// `y` has as many channels.
     #[inline(always)]
     pub unsafe fn plain(&self, vectors: usize, sum: impl Fn(usize) -> v128, scale: impl Fn(usize) -> v128, y: *mut u8) {
-        let code = |n| round(f32x4_mul(f32x4_convert_i32x4(sum(n)), scale(n)), self.lo, self.hi, self.rounder);
+        let code = |n| round(f32x4_mul(f32x4_convert_i32x4(sum(n)), scale(n)), self.lo, self.rounder);
         // SAFETY: y has these channels.
         unsafe {
             if vectors == 1 {
                 let low = code(0);
-                let low = with_zero(low, low, self.zero);
+                let low = self.pair(low, low);
                 v128_store32_lane::<0>(i8x16_narrow_i16x8(low, low), y.cast());
             } else if vectors == 2 {
-                let low = with_zero(code(0), code(1), self.zero);
+                let low = self.pair(code(0), code(1));
                 v128_store64_lane::<0>(i8x16_narrow_i16x8(low, low), y.cast());
             } else {
-                let (low, high) = (with_zero(code(0), code(1), self.zero), with_zero(code(2), code(3), self.zero));
+                let (low, high) = (self.pair(code(0), code(1)), self.pair(code(2), code(3)));
                 store(y, i8x16_narrow_i16x8(low, high));
             }
         }
@@ -108,9 +119,8 @@ impl Common {
     /// Codes of four vectors of int8 sums which share their 4 factors.
     #[inline(always)]
     pub fn codes(&self, sums: [v128; 4], scale: v128) -> v128 {
-        let [a, b, c, d] =
-            sums.map(|sum| round(f32x4_mul(f32x4_convert_i32x4(sum), scale), self.lo, self.hi, self.rounder));
-        i8x16_narrow_i16x8(with_zero(a, b, self.zero), with_zero(c, d, self.zero))
+        let [a, b, c, d] = sums.map(|sum| round(f32x4_mul(f32x4_convert_i32x4(sum), scale), self.lo, self.rounder));
+        i8x16_narrow_i16x8(self.pair(a, b), self.pair(c, d))
     }
 
     /// 4 values of an i8 residual in units of the output.
@@ -130,23 +140,16 @@ unsafe fn scaled(sum: v128, scale: *const f32) -> v128 {
     f32x4_mul(f32x4_convert_i32x4(sum), unsafe { load(scale.cast()) })
 }
 
-/// 8 rounded values plus the zero point. It is added between the two narrowings, because the compiler makes minima, maxima and
-/// shuffles of one upon another.
-#[inline(always)]
-fn with_zero(a: v128, b: v128, zero: v128) -> v128 {
-    i16x8_add(i16x8_narrow_i32x4(a, b), zero)
-}
-
 /// Adds the zero point to `count` vectors of rounded values and writes them as bytes.
 #[inline(always)]
-unsafe fn store_codes(codes: &[v128; 4], count: usize, zero: v128, y: *mut u8) {
-    let low = with_zero(codes[0], codes[1], zero);
+unsafe fn store_codes(rounded: &[v128; 4], count: usize, common: &Common, y: *mut u8) {
+    let low = common.pair(rounded[0], rounded[1]);
     // SAFETY: the caller's promise.
     unsafe {
         match count {
             1 => v128_store32_lane::<0>(i8x16_narrow_i16x8(low, low), y.cast()),
             2 => v128_store64_lane::<0>(i8x16_narrow_i16x8(low, low), y.cast()),
-            _ => store(y, i8x16_narrow_i16x8(low, with_zero(codes[2], codes[3], zero))),
+            _ => store(y, i8x16_narrow_i16x8(low, common.pair(rounded[2], rounded[3]))),
         }
     }
 }
@@ -213,8 +216,8 @@ impl Last {
                 if e.activation == Activation::PRelu as u32 {
                     v = negative(v, load(slopes));
                 }
-                let codes = [round(v, common.lo, common.hi, common.rounder); 4];
-                store_codes(&codes, 1, common.zero, y.add(4 * n));
+                let codes = [round(v, common.lo, common.rounder); 4];
+                store_codes(&codes, 1, &common, y.add(4 * n));
             }
         }
     }
