@@ -16,7 +16,7 @@
 
 use crate::engine::{Direct, Engine, Float, Half, Wide};
 use crate::epilogue::{Common, Last};
-use crate::simd::load;
+use crate::simd::{load, store};
 use crate::staged;
 use crate::{ISA, isa};
 use core::arch::wasm32::*;
@@ -45,10 +45,6 @@ impl<E: Direct, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
 }
 
 impl<E: Direct, const R: usize, const A: usize, const BLOCK: usize, const SPARSE: bool> Tiled<E, R, A, BLOCK, SPARSE> {
-    /// Vectors of 4 channels of a pass.
-    const VECTORS: usize = A * E::LANES / 4;
-    /// Accumulators of 4 channels.
-    const SPREAD: usize = 4 / E::LANES;
     /// Bytes of a unit's weights.
     const UNIT: usize = BLOCK * E::UNIT;
     /// Whether units go to two sets of accumulators in turn.
@@ -60,31 +56,43 @@ impl<E: Direct, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
     /// As [`Micro::tile`]; `c0 < BLOCK`.
     #[inline(always)]
     unsafe fn pass(tile: &Tile, c0: usize) {
-        let mut start = [i32x4_splat(0); A];
-        for n in 0..Self::VECTORS {
-            // SAFETY: the bias has a multiple of 16 channels.
-            let bias = unsafe { load(tile.bias.add((c0 + 4 * n) * 4)) };
-            E::spread(bias, &mut start[n * Self::SPREAD..]);
-        }
-        let common = common::<E>(tile, tile.channels >= c0 + 4 * Self::VECTORS);
+        // SAFETY: the bias has a multiple of 16 channels.
+        let start = core::array::from_fn(|n| unsafe { load(tile.bias.add((c0 + 4 * n) * 4)) });
+        let common = common::<E>(tile, tile.channels >= c0 + 4 * A);
+        let plain = if tile.residual.is_null() { common.as_ref() } else { None };
         for first in (0..tile.rows).step_by(R) {
             // SAFETY: runs, y and residual have entries up to `ROWS`, which `R` divides.
             unsafe {
                 let sums = Self::step(tile, first, c0, &start);
+                let Some(common) = plain else {
+                    rest(tile, &common, E::INTEGER, sums.as_flattened(), (first, R), (c0, A));
+                    continue;
+                };
                 // Written out: of a loop, the compiler keeps the sums in memory.
-                finish::<E, A>(tile, (first, c0), &common, sums[0]);
-                if R > 1 {
-                    finish::<E, A>(tile, (first + 1, c0), &common, sums[1 % R]);
-                }
+                Self::plain(tile, (first, c0), common, sums[0]);
+                Self::plain(tile, (first + 1, c0), common, sums[1]);
                 if R > 2 {
-                    finish::<E, A>(tile, (first + 2, c0), &common, sums[2 % R]);
-                    finish::<E, A>(tile, (first + 3, c0), &common, sums[3 % R]);
+                    Self::plain(tile, (first + 2, c0), common, sums[2 % R]);
+                    Self::plain(tile, (first + 3, c0), common, sums[3 % R]);
                 }
-                if R > 4 {
-                    finish::<E, A>(tile, (first + 4, c0), &common, sums[4 % R]);
-                    finish::<E, A>(tile, (first + 5, c0), &common, sums[5 % R]);
-                    finish::<E, A>(tile, (first + 6, c0), &common, sums[6 % R]);
-                    finish::<E, A>(tile, (first + 7, c0), &common, sums[7 % R]);
+            }
+        }
+    }
+
+    /// Ends and writes one pixel in the common way.
+    ///
+    /// # Safety
+    /// As [`Self::pass`]; the pixel exists, there is no residual, and the output is of the kernel's own type.
+    #[inline(always)]
+    unsafe fn plain(tile: &Tile, (row, c0): (usize, usize), common: &Common, sums: [v128; A]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let y = *tile.y.add(row);
+            if E::INTEGER {
+                common.plain(A, |n| sums[n], |n| load(tile.scale.add(c0 + 4 * n).cast()), y.add(c0));
+            } else {
+                for (n, sum) in sums.into_iter().enumerate() {
+                    store(y.add((c0 + 4 * n) * 4), common.clamped(sum));
                 }
             }
         }
@@ -160,48 +168,42 @@ impl<E: Direct, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
     }
 }
 
-/// Ends and writes one pixel's sums of the channels from `c0`.
+/// Ends and writes `rows` pixels from `first` in any way, `vectors` vectors of 4 channels each from `c0`; `sums` may have more
+/// of each.
 ///
 /// # Safety
-/// As [`Micro::tile`]; the tile has this row and channel.
-#[inline(always)]
-unsafe fn finish<E: Engine, const A: usize>(tile: &Tile, at: (usize, usize), common: &Option<Common>, sums: [v128; A]) {
-    let (vectors, spread) = (A * E::LANES / 4, 4 / E::LANES);
-    let mut gathered = [i32x4_splat(0); 4];
-    for n in 0..vectors {
-        gathered[n] = E::gather(&sums[n * spread..]);
-    }
-    // SAFETY: the caller's promise.
-    unsafe { end(tile, at, common, E::INTEGER, &gathered[..vectors]) };
-}
-
-/// Ends and writes vectors of 4 channels of one pixel, from channel `c0`.
-///
-/// # Safety
-/// As [`Micro::tile`]; the tile has this row and channel.
-#[inline(always)]
-pub unsafe fn end(tile: &Tile, (row, c0): (usize, usize), common: &Option<Common>, integer: bool, sums: &[v128]) {
+/// As [`Micro::tile`]; the tile has these pixels and channel `c0`.
+#[inline(never)]
+pub unsafe fn rest(
+    tile: &Tile,
+    common: &Option<Common>,
+    integer: bool,
+    sums: &[v128],
+    (first, rows): (usize, usize),
+    (c0, vectors): (usize, usize),
+) {
     let element = DType::ALL[tile.epilogue.output as usize].size();
     let (scale, slopes) = (tile.scale.wrapping_add(c0), tile.slopes.wrapping_add(c0));
-    // SAFETY: y and residual have this row; the tile has these channels.
-    unsafe {
-        let y = (*tile.y.add(row)).add(c0 * element);
-        let residual =
-            if tile.residual.is_null() { core::ptr::null() } else { (*tile.residual.add(row)).add(c0 * element) };
-        match (common, integer) {
-            (Some(common), true) => common.row::<true>(sums, scale, residual, y),
-            (Some(common), false) => common.row::<false>(sums, scale, residual, y),
-            (None, integer) => {
-                let mut copy = [i32x4_splat(0); 4];
-                copy[..sums.len()].copy_from_slice(sums);
-                let last = Last { scale, slopes, residual, y, channels: tile.channels - c0, integer };
-                last.row(&copy[..sums.len()], &tile.epilogue);
+    for (row, sums) in (first..).zip(sums.chunks_exact(sums.len() / rows)) {
+        let sums = &sums[..vectors];
+        // SAFETY: y and residual have this row; the tile has these channels.
+        unsafe {
+            let y = (*tile.y.add(row)).add(c0 * element);
+            let residual =
+                if tile.residual.is_null() { core::ptr::null() } else { (*tile.residual.add(row)).add(c0 * element) };
+            match (common, integer) {
+                (Some(common), true) => common.row::<true>(sums, scale, residual, y),
+                (Some(common), false) => common.row::<false>(sums, scale, residual, y),
+                (None, integer) => {
+                    let last = Last { scale, slopes, residual, y, channels: tile.channels - c0, integer };
+                    last.row(sums, &tile.epilogue);
+                }
             }
         }
     }
 }
 
-/// What [`finish`] needs where whole vectors of channels are ended in the common way.
+/// What the common way to end needs, where whole vectors of channels are ended in the common way.
 #[inline(always)]
 pub fn common<E: Engine>(tile: &Tile, whole: bool) -> Option<Common> {
     match (whole, E::INTEGER) {

@@ -85,6 +85,12 @@ impl Common {
         }
     }
 
+    /// 4 floats within the bounds.
+    #[inline(always)]
+    pub fn clamped(&self, v: v128) -> v128 {
+        clamp(v, self.lo, self.hi)
+    }
+
     /// 8 rounded values plus the zero point, at most `most`. Done between the two narrowings, because the compiler makes minima,
     /// maxima and shuffles of one upon another.
     #[inline(always)]
@@ -117,6 +123,7 @@ impl Common {
     }
 
     /// Codes of four vectors of int8 sums which share their 4 factors.
+    #[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
     #[inline(always)]
     pub fn codes(&self, sums: [v128; 4], scale: v128) -> v128 {
         let [a, b, c, d] = sums.map(|sum| round(f32x4_mul(f32x4_convert_i32x4(sum), scale), self.lo, self.rounder));

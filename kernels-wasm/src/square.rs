@@ -19,7 +19,7 @@ use crate::simd::{clamp, load, multiply_add, store};
 use crate::{ISA, isa};
 use core::arch::wasm32::*;
 use sparrow_kernels::depthwise::{InputRow, Row, RowMicro, accepts, drive, units};
-use sparrow_kernels::{Activation, Call, ConvParams, Features, Kernel, Layout, Op, conv_input};
+use sparrow_kernels::{Activation, Call, ConvParams, Kernel, Layout, Op, conv_input};
 
 /// Whether a call is of this shape.
 fn takes(call: &Call, layout: Layout) -> bool {
@@ -123,7 +123,7 @@ pub const FLOAT: &[Kernel] = &[kernel!(
     ISA,
     |call| {
         let p: &ConvParams = call.params();
-        takes(call, Layout::DepthwiseF32) && p.oc % 4 == 0 && p.out_w >= 4
+        takes(call, Layout::DepthwiseF32) && p.oc.is_multiple_of(4) && p.out_w >= 4
     },
     Float
 )];
@@ -138,6 +138,7 @@ mod dots {
     use crate::engine::{Dot, Engine};
     use crate::epilogue::Common;
     use core::mem::MaybeUninit;
+    use sparrow_kernels::Features;
 
     /// Outputs of a stretch, a multiple of 4.
     const STRETCH: usize = 56;

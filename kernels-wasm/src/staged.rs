@@ -15,7 +15,7 @@
 //! to 16 bits where products are of such. A tile has up to 128 channels, which share the copy. Runs longer than `CHUNK` units
 //! go in pieces, whose sums wait in memory.
 
-use crate::conv::{common, end};
+use crate::conv::{common, rest};
 use crate::engine::Staged;
 use crate::epilogue::Common;
 use crate::simd::{load, store};
@@ -118,19 +118,16 @@ impl Shared<'_> {
     /// As [`Micro::tile`]; the tile has these rows, and the channel.
     #[inline(never)]
     unsafe fn rest(&self, sums: &[v128], (row, rows): (usize, usize), (channel, vectors): (usize, usize)) {
-        let whole = self.tile.channels >= channel + 4 * vectors;
-        let common = if whole { &self.common } else { &None };
-        for (row, sums) in (row..).zip(sums.chunks_exact(sums.len() / rows)) {
-            let sums = &sums[..vectors];
+        if self.end {
+            let whole = self.tile.channels >= channel + 4 * vectors;
+            let common = if whole { &self.common } else { &None };
             // SAFETY: the caller's promise.
-            unsafe {
-                if self.end {
-                    end(self.tile, (row, channel), common, true, sums);
-                } else {
-                    for (n, &sum) in sums.iter().enumerate() {
-                        store(self.partial.add((row * CHANNELS + channel + 4 * n) * 4), sum);
-                    }
-                }
+            return unsafe { rest(self.tile, common, true, sums, (row, rows), (channel, vectors)) };
+        }
+        for (row, sums) in (row..).zip(sums.chunks_exact(sums.len() / rows)) {
+            for (n, &sum) in sums[..vectors].iter().enumerate() {
+                // SAFETY: `partial` has these rows and channels.
+                unsafe { store(self.partial.add((row * CHANNELS + channel + 4 * n) * 4), sum) };
             }
         }
     }
