@@ -134,6 +134,7 @@ const CONVOLUTIONS: &[Shape] = &[
     Shape { input: [1, 20], oc: 20, kc: 1501, ..PLAIN },
     Shape { input: [4, 5], oc: 17, kc: 180, kernel: [3, 3], pads: [1; 4], ..PLAIN },
     Shape { oc: 33, kc: 4700, ..PLAIN },
+    Shape { input: [2, 9], oc: 20, kc: 1100, kernel: [1, 2], ..PLAIN },
 ];
 
 /// As Winograd's kernels take them: whole patches, parts of patches, one chunk of channels and several, more than a unit.
@@ -180,6 +181,30 @@ const DEPTHWISE: &[Shape] = &[
     Shape { input: [2, 2], oc: 16, kc: 1, kernel: [3, 3], pads: [3; 4], ..PLAIN },
 ];
 
+/// As kernels for 3x3 alone take them, with the usual last step: rows shorter and longer than what is computed at once, and
+/// borders at every side.
+const SQUARE: &[Shape] = &[
+    Shape { input: [5, 7], oc: 16, kc: 1, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape { input: [3, 130], oc: 20, kc: 1, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape { input: [7, 9], oc: 32, kc: 1, kernel: [3, 3], stride: [2, 2], pads: [0, 0, 1, 1], ..PLAIN },
+    Shape { input: [4, 127], oc: 36, kc: 1, kernel: [3, 3], stride: [2, 2], pads: [1; 4], ..PLAIN },
+    Shape { batch: 2, input: [4, 5], oc: 7, kc: 1, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape { input: [3, 3], oc: 5, kc: 1, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape {
+        input: [5, 12],
+        oc: 24,
+        kc: 1,
+        kernel: [3, 3],
+        stride: [2, 1],
+        dilation: [2, 1],
+        pads: [2, 1, 2, 1],
+        ..PLAIN
+    },
+    Shape { input: [4, 6], oc: 48, kc: 1, kernel: [3, 3], pads: [3; 4], ..PLAIN },
+    Shape { input: [2, 2], oc: 16, kc: 1, kernel: [3, 3], stride: [1, 2], pads: [3, 5, 3, 4], ..PLAIN },
+    Shape { input: [6, 11], oc: 12, kc: 1, kernel: [3, 3], pads: [0, -1, 1, -2], ..PLAIN },
+];
+
 /// What varies besides shape and layout.
 #[derive(Clone, Copy)]
 struct Variant {
@@ -210,6 +235,12 @@ impl Variant {
             view: pick(3) == 0,
             extreme: pick(8) == 0,
         }
+    }
+
+    /// The `n`-th of the usual last step: bounds, the type's own output, nothing added.
+    fn usual(n: usize, dtype: DType) -> Self {
+        let (bounded, view, extreme) = (n.is_multiple_of(2), n % 4 < 2, n % 8 == 7);
+        Self { activation: Activation::Clamp, bounded, residual: false, output: dtype, view, extreme }
     }
 
     fn name(&self) -> String {
@@ -245,9 +276,15 @@ pub fn cases() -> Box<dyn Iterator<Item = ConvCase>> {
         let dense_f32 = layout == Layout::DenseF32;
         let winograd = WINOGRAD.iter().filter(move |_| dense_f32);
         let winograd = winograd.flat_map(|shape| (0..6).map(move |n| (n, shape, 0.0)));
-        each.chain(sampled).chain(winograd).map(move |(n, shape, sparsity)| {
-            make(op, layout, *shape, sparsity, Variant::nth(n, layout.spec().dtype), n as u64)
-        })
+        let dense_depthwise = layout.spec().family == sparrow_kernels::Family::Depthwise;
+        let square = SQUARE.iter().filter(move |_| dense_depthwise).enumerate();
+        let square = square.flat_map(|(i, shape)| [i, i + 3].map(|n| (n, shape)));
+        let dtype = layout.spec().dtype;
+        each.chain(sampled)
+            .chain(winograd)
+            .map(move |(n, shape, sparsity)| (n, shape, sparsity, Variant::nth(n, dtype)))
+            .chain(square.map(move |(n, shape)| (n, shape, 0.0, Variant::usual(n, dtype))))
+            .map(move |(n, shape, sparsity, variant)| make(op, layout, *shape, sparsity, variant, n as u64))
     }))
 }
 
@@ -301,8 +338,12 @@ fn make(op: Op, layout: Layout, shape: Shape, sparsity: f32, variant: Variant, s
         random.floats(vector, 1.0)
     };
     let sums = if variant.extreme { 16384.0 } else { 128.0 * (matrix.taps * matrix.kc).max(1) as f32 };
-    // Every fourth channel a power of two: its results lie on ties.
-    let factor = |(i, v): (usize, f32)| if i % 4 == 0 { 1.0 / 512.0 } else { (v.abs() + 0.1) * 127.0 / sums };
+    // Every fourth channel a power of two: its results lie on ties. Now and then one whose results leave even 24 bits.
+    let factor = |(i, v): (usize, f32)| match i % 32 {
+        13 | 22 => 3000.0,
+        _ if i % 4 == 0 => 1.0 / 512.0,
+        _ => (v.abs() + 0.1) * 127.0 / sums,
+    };
     let scale = (int8 && variant.output != DType::I32)
         .then(|| random.floats(vector, 1.0).into_iter().enumerate().map(factor).collect());
     let residual_len = extent(&params.residual, y_pixels, channels);
