@@ -361,9 +361,14 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
         let mut column = 0;
         // SAFETY: the columns exist.
         unsafe {
-            while column + P <= columns {
+            // Four are two and two, not three and one.
+            while column + P <= columns && (P != 3 || column + 4 != columns) {
                 self.columns_in_place::<R, P>(column);
                 column += P;
+            }
+            while P > 2 && column + 2 <= columns {
+                self.columns_in_place::<R, 2>(column);
+                column += 2;
             }
             while column < columns {
                 self.columns_in_place::<R, 1>(column);
