@@ -1,6 +1,6 @@
 //! Packages for phones: the Android archive and the Apple framework.
 //!
-//! Both build with what the machine has. Without the NDK, Android's libraries are linked against empty stand-ins for the
+//! Both build with what the machine has. Without the NDK, Android's libraries are linked against stand-ins for the
 //! system's: good for looking at (exports, size, alignment), not for a device, and that is said.
 
 use crate::hosts::javac;
@@ -48,9 +48,10 @@ fn fresh(name: &str) -> Result<PathBuf, String> {
 }
 
 /// What is left out of a library in which nothing unwinds, on the oldest Android that is supported. Cargo's `strip` does not
-/// reach a package that the profile has an entry for.
-const LEAN: &str = "-Cstrip=symbols -Cforce-unwind-tables=no -Clink-arg=-Wl,--pack-dyn-relocs=android \
-                    -Clink-arg=-Wl,--icf=all";
+/// reach a package that the profile has an entry for. A panic is one instruction: with a message it takes the texts, what
+/// formats them, and the walk up the stack, for which the NDK links its libunwind.
+const LEAN: &str = "-Cstrip=symbols -Zunstable-options -Cpanic=immediate-abort -Cforce-unwind-tables=no \
+                    -Clink-arg=-Wl,--pack-dyn-relocs=android -Clink-arg=-Wl,--icf=all";
 /// What of the standard library is built: [`SMALL_STD`] of it.
 const STD: &str = "std,panic_abort";
 
@@ -79,14 +80,14 @@ fn file_name(package: &str) -> String {
 const ANDROID: [(&str, &str); 6] = [
     (
         "libc.so",
-        "__errno abort clock_gettime close free fstat getauxval getcwd getenv malloc memcmp memcpy memset mmap64 munmap open \
+        "__errno abort clock_gettime close free fstat getauxval getenv malloc memcmp memcpy memset mmap64 munmap open \
          posix_memalign prctl pthread_attr_destroy pthread_attr_init pthread_attr_setstacksize pthread_create pthread_detach \
          pthread_getspecific pthread_join pthread_key_create pthread_key_delete pthread_setspecific realloc sched_yield \
-         strerror_r strlen syscall sysconf write writev",
+         strerror_r strlen syscall sysconf",
     ),
-    ("libdl.so", "dlsym"),
-    // The NDK links it statically: there its bytes are in the library besides.
-    ("libunwind.so", "_Unwind_Backtrace _Unwind_GetIP _Unwind_VRS_Get"),
+    ("libdl.so", ""),
+    // The NDK would link it statically.
+    ("libunwind.so", ""),
     ("libm.so", ""),
     ("liblog.so", ""),
     ("libgcc.so", ""),
