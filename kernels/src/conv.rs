@@ -13,7 +13,6 @@ use crate::layout::{Family, Index, Layout, Spec, WeightShape};
 use crate::{
     Activation, Call, ConvParams, DType, Draft, Features, Kernel, Op, Refusal, Signature, Strides, conv_input, product,
 };
-use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 use half::f16;
@@ -458,14 +457,26 @@ struct Line {
     residual_step: usize,
 }
 
+/// Pixels of a tile whose addresses are written without a loop: all, unless that would be kilobytes of code.
+const fn part(rows: usize) -> usize {
+    let mut part = if rows > 32 { 16 } else { rows };
+    while !rows.is_multiple_of(part) {
+        part -= 1;
+    }
+    part
+}
+
 impl Line {
     /// Writes down the addresses of the next `rows` pixels and steps over them.
     #[inline(always)]
     fn write<M: Micro>(&mut self, rows: usize, to: &mut Addresses) {
         if rows == M::ROWS {
-            self.each(M::ROWS, to);
+            let part = const { part(M::ROWS) };
+            for first in (0..M::ROWS).step_by(part) {
+                self.each(first..first + part, to);
+            }
         } else {
-            self.each(rows, to);
+            self.each(0..rows, to);
             // The last pixel is repeated to the end of the step.
             for row in rows..rows.next_multiple_of(M::STEP) {
                 (to.runs[row], to.y[row], to.residual[row]) =
@@ -476,17 +487,17 @@ impl Line {
 
     /// One kind of address after the other, so that neighbours are stored two at a time.
     #[inline(always)]
-    fn each(&mut self, rows: usize, to: &mut Addresses) {
-        for run in &mut to.runs[..rows] {
+    fn each(&mut self, rows: Range<usize>, to: &mut Addresses) {
+        for run in &mut to.runs[rows.clone()] {
             run.write(self.x);
             self.x = self.x.wrapping_add(self.x_step);
         }
-        for y in &mut to.y[..rows] {
+        for y in &mut to.y[rows.clone()] {
             y.write(self.y);
             self.y = self.y.wrapping_add(self.y_step);
         }
         if !self.residual.is_null() {
-            for residual in &mut to.residual[..rows] {
+            for residual in &mut to.residual[rows] {
                 residual.write(self.residual);
                 self.residual = self.residual.wrapping_add(self.residual_step);
             }
@@ -1001,52 +1012,75 @@ pub fn requantize(v: f32, lo: f32, hi: f32, zero: i32) -> i8 {
     (rounded(v, lo, hi) + zero).clamp(-128, 127) as i8
 }
 
-/// The scalar tile: 4 pixels by one block of `B` channels.
-struct Scalar<T, const B: usize, const SPARSE: bool>(PhantomData<T>);
-
 /// Pixels of a scalar tile: kernels of up to [`MAX_TAPS`] taps fit.
 const SCALAR_ROWS: usize = 4;
 
-impl<T: Element, const B: usize, const SPARSE: bool> Micro for Scalar<T, B, SPARSE> {
+/// The scalar kernels: one loop over the tiles of a unit, which calls the [`scalar_tile`] that lies in the room.
+struct Scalar;
+
+type ScalarTile = unsafe fn(&Tile);
+
+impl Micro for Scalar {
     const ROWS: usize = SCALAR_ROWS;
     const PANELS: usize = 1;
 
     unsafe fn tile(tile: &Tile) {
-        let mut sums = [[T::Sum::default(); B]; SCALAR_ROWS];
-        let mut weights = tile.weights.cast::<T>();
-        let mut positions = tile.positions;
-        for tap in 0..tile.taps {
-            // SAFETY: `counts` has an entry per tap in a sparse tile.
-            let units = if SPARSE { usize::from(unsafe { *tile.counts.add(tap) }) } else { tile.kc.div_ceil(T::STEP) };
-            for n in 0..units {
-                // SAFETY: `positions` has an entry per kept unit.
-                let unit = if SPARSE { usize::from(unsafe { *positions.add(n) }) } else { n };
-                let lanes = T::STEP.min(tile.kc - unit * T::STEP);
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    // SAFETY: `runs` has `ROWS` entries per tap, each with `kc` readable elements.
-                    let x = unsafe { (*tile.runs.add(tap * SCALAR_ROWS + row)).cast::<T>().add(unit * T::STEP) };
-                    for lane in 0..lanes {
-                        // SAFETY: as above, `unit * STEP + lane < kc`.
-                        let x = unsafe { x.add(lane).read_unaligned() };
-                        for (channel, sum) in sums.iter_mut().enumerate() {
-                            // SAFETY: a packed unit has `B * STEP` weights.
-                            *sum = T::multiply_add(*sum, x, unsafe { *weights.add(channel * T::STEP + lane) });
-                        }
+        // SAFETY: `scalar` has written it there; the rest is the caller's promise.
+        unsafe { (*tile.room.cast::<ScalarTile>())(tile) }
+    }
+}
+
+/// # Safety
+/// As [`drive`].
+unsafe fn scalar<T: Element, const B: usize, const SPARSE: bool>(call: &Call, units: Range<usize>) {
+    let prepare = |tile: &Tile| {
+        // SAFETY: the room has space for a pointer.
+        unsafe { tile.room.cast::<ScalarTile>().write(scalar_tile::<T, B, SPARSE>) };
+        0
+    };
+    // SAFETY: the caller's promise.
+    unsafe { nest(call, units, &Shape { prepare, ..Shape::of::<Scalar>() }) }
+}
+
+/// The scalar tile: 4 pixels by one block of `B` channels.
+///
+/// # Safety
+/// As [`Micro::tile`].
+unsafe fn scalar_tile<T: Element, const B: usize, const SPARSE: bool>(tile: &Tile) {
+    let mut sums = [[T::Sum::default(); B]; SCALAR_ROWS];
+    let mut weights = tile.weights.cast::<T>();
+    let mut positions = tile.positions;
+    for tap in 0..tile.taps {
+        // SAFETY: `counts` has an entry per tap in a sparse tile.
+        let units = if SPARSE { usize::from(unsafe { *tile.counts.add(tap) }) } else { tile.kc.div_ceil(T::STEP) };
+        for n in 0..units {
+            // SAFETY: `positions` has an entry per kept unit.
+            let unit = if SPARSE { usize::from(unsafe { *positions.add(n) }) } else { n };
+            let lanes = T::STEP.min(tile.kc - unit * T::STEP);
+            for (row, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: `runs` has `ROWS` entries per tap, each with `kc` readable elements.
+                let x = unsafe { (*tile.runs.add(tap * SCALAR_ROWS + row)).cast::<T>().add(unit * T::STEP) };
+                for lane in 0..lanes {
+                    // SAFETY: as above, `unit * STEP + lane < kc`.
+                    let x = unsafe { x.add(lane).read_unaligned() };
+                    for (channel, sum) in sums.iter_mut().enumerate() {
+                        // SAFETY: a packed unit has `B * STEP` weights.
+                        *sum = T::multiply_add(*sum, x, unsafe { *weights.add(channel * T::STEP + lane) });
                     }
                 }
-                // SAFETY: one packed unit on.
-                weights = unsafe { weights.add(B * T::STEP) };
             }
-            if SPARSE {
-                // SAFETY: this tap's units are read.
-                positions = unsafe { positions.add(units) };
-            }
+            // SAFETY: one packed unit on.
+            weights = unsafe { weights.add(B * T::STEP) };
         }
-        for (row, sums) in sums.iter().enumerate().take(tile.rows) {
-            for (channel, &sum) in sums.iter().enumerate().take(tile.channels) {
-                // SAFETY: bias, scale, slopes, residual and y have this channel.
-                unsafe { finish::<T>(tile, row, channel, sum) };
-            }
+        if SPARSE {
+            // SAFETY: this tap's units are read.
+            positions = unsafe { positions.add(units) };
+        }
+    }
+    for (row, sums) in sums.iter().enumerate().take(tile.rows) {
+        for (channel, &sum) in sums.iter().enumerate().take(tile.channels) {
+            // SAFETY: bias, scale, slopes, residual and y have this channel.
+            unsafe { finish::<T>(tile, row, channel, sum) };
         }
     }
 }
@@ -1074,8 +1108,8 @@ macro_rules! scalar {
             op: Op::Conv,
             requires: Features::NONE,
             accepts: |call| accepts(call, SCALAR_ROWS, Layout::$layout),
-            units: units::<Scalar<$type, $block, $sparse>>,
-            run: drive::<Scalar<$type, $block, $sparse>>,
+            units: units::<Scalar>,
+            run: scalar::<$type, $block, $sparse>,
         }
     };
 }

@@ -1,6 +1,6 @@
 //! Packages for phones: the Android archive and the Apple framework.
 //!
-//! Both build with what the machine has. Without the NDK, Android's libraries are linked against empty stand-ins for the
+//! Both build with what the machine has. Without the NDK, Android's libraries are linked against stand-ins for the
 //! system's: good for looking at (exports, size, alignment), not for a device, and that is said.
 
 use crate::hosts::javac;
@@ -48,9 +48,10 @@ fn fresh(name: &str) -> Result<PathBuf, String> {
 }
 
 /// What is left out of a library in which nothing unwinds, on the oldest Android that is supported. Cargo's `strip` does not
-/// reach a package that the profile has an entry for.
-const LEAN: &str = "-Cstrip=symbols -Cforce-unwind-tables=no -Clink-arg=-Wl,--pack-dyn-relocs=android \
-                    -Clink-arg=-Wl,--icf=all";
+/// reach a package that the profile has an entry for. A panic is one instruction: with a message it takes the texts, what
+/// formats them, and the walk up the stack, for which the NDK links its libunwind.
+const LEAN: &str = "-Cstrip=symbols -Zunstable-options -Cpanic=immediate-abort -Cforce-unwind-tables=no \
+                    -Clink-arg=-Wl,--pack-dyn-relocs=android -Clink-arg=-Wl,--icf=all";
 /// What of the standard library is built: [`SMALL_STD`] of it.
 const STD: &str = "std,panic_abort";
 
@@ -73,15 +74,50 @@ fn file_name(package: &str) -> String {
     format!("lib{}.so", package.replace('-', "_"))
 }
 
-/// Empty libraries with the names of Android's.
+/// The libraries every link for Android names, and of each what a library of ours may leave to it. Nothing is in a list but
+/// what Rust's standard library was seen to take and the maps of [`API`]'s libraries have: a device that lacks a symbol does
+/// not load the library, and no link against stand-ins would say so.
+const ANDROID: [(&str, &str); 6] = [
+    (
+        "libc.so",
+        "__errno abort clock_gettime close free fstat getauxval getenv malloc memcmp memcpy memset mmap64 munmap open \
+         posix_memalign prctl pthread_attr_destroy pthread_attr_init pthread_attr_setstacksize pthread_create pthread_detach \
+         pthread_getspecific pthread_join pthread_key_create pthread_key_delete pthread_setspecific realloc sched_yield \
+         strerror_r strlen syscall sysconf",
+    ),
+    ("libdl.so", ""),
+    // The NDK would link it statically.
+    ("libunwind.so", ""),
+    ("libm.so", ""),
+    ("liblog.so", ""),
+    ("libgcc.so", ""),
+];
+
+/// The symbols that a library leaves to others and [`ANDROID`] does not know, by its dynamic symbols as `readelf` prints them.
+/// Weak ones may be missing where it is loaded.
+fn unknown(symbols: &str) -> Result<Vec<&str>, String> {
+    let words = symbols.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let left = words.filter(|words| words.get(4) == Some(&"GLOBAL") && words.get(6) == Some(&"UND"));
+    let mut left: Vec<&str> = left.filter_map(|words| words.get(7)?.split('@').next()).collect();
+    if left.is_empty() {
+        return Err("readelf lists no symbol that the library takes from libc".into());
+    }
+    left.retain(|name| !ANDROID.iter().any(|(_, has)| has.split(' ').any(|known| known == *name)));
+    Ok(left)
+}
+
+/// Libraries with the names of Android's and functions that do nothing.
 fn stand_ins(clang: &str) -> Result<PathBuf, String> {
     let folder = root().join("target/android-stand-ins").join(clang);
     make(&folder)?;
-    let empty = folder.join("empty.c");
-    write(&empty, "")?;
-    for name in ["libc.so", "libm.so", "libdl.so", "liblog.so", "libunwind.so", "libgcc.so"] {
+    for (name, has) in ANDROID {
+        let source = folder.join(name).with_extension("c");
+        let functions: String = has.split_whitespace().map(|name| format!("void {name}(void) {{}}\n")).collect();
+        write(&source, &functions)?;
         let soname = format!("-Wl,-soname,{name}");
-        run(stand_in_compiler(clang).args(["-shared", &soname, "-o"]).arg(folder.join(name)).arg(&empty))?;
+        let mut compiler = stand_in_compiler(clang);
+        compiler.args(["-shared", "-w", "-ffreestanding", &soname, "-o"]).arg(folder.join(name)).arg(&source);
+        run(&mut compiler)?;
     }
     Ok(folder)
 }
@@ -96,8 +132,7 @@ fn with_stand_ins(target: &'static str, clang: &str, package: &str) -> Result<Pa
     tools::debian(&["clang-22", "lld-22"])?;
     let libraries = stand_ins(clang)?;
     let flags = format!(
-        "{LEAN} -Clink-arg=--target={clang}{API} -Clink-arg=-fuse-ld=lld-22 -Clink-arg=-nostdlib -Lnative={} \
-         -Clink-arg=-Wl,--unresolved-symbols=ignore-all",
+        "{LEAN} -Clink-arg=--target={clang}{API} -Clink-arg=-fuse-ld=lld-22 -Clink-arg=-nostdlib -Lnative={}",
         libraries.display()
     );
     let name = target.replace('-', "_");
@@ -111,10 +146,22 @@ fn with_stand_ins(target: &'static str, clang: &str, package: &str) -> Result<Pa
     Ok(cross.built("small").join(file_name(package)))
 }
 
+/// Builds a package's library for one ABI and proves that Android has what it leaves undefined; where it lies.
 fn build(abi: &str, package: &str) -> Result<PathBuf, String> {
     let known = ABIS.iter().find(|(name, ..)| *name == abi);
     let (name, target, clang) = known.ok_or(format!("there is no ABI '{abi}': {}", ABIS.map(|a| a.0).join(", ")))?;
-    if has_ndk() { with_ndk(name, target, package) } else { with_stand_ins(target, clang, package) }
+    let library = if has_ndk() { with_ndk(name, target, package) } else { with_stand_ins(target, clang, package) }?;
+    tools::debian(&["binutils"])?;
+    match unknown(&readelf("--dyn-syms", &library)?)?[..] {
+        [] => Ok(library),
+        ref names => {
+            Err(format!("{abi}: {package} leaves symbols undefined that Android may lack: {}", names.join(", ")))
+        }
+    }
+}
+
+fn readelf(option: &str, library: &Path) -> Result<String, String> {
+    output(command("readelf").args(["-W", option]).arg(library)).ok_or("readelf failed".into())
 }
 
 fn has_ndk() -> bool {
@@ -136,22 +183,21 @@ pub fn size() -> Result<(), String> {
 
 /// Refuses a library that Android could not load: wrong alignment, missing methods, a C++ runtime.
 fn check_library(abi: &str, library: &Path) -> Result<(), String> {
-    let readelf = |option: &str| output(command("readelf").args(["-W", option]).arg(library)).ok_or("readelf failed");
-    let headers = readelf("-l")?;
+    let headers = readelf("-l", library)?;
     let loads = headers.lines().map(str::split_whitespace).filter(|words| words.clone().next() == Some("LOAD"));
     let aligns: Vec<u64> =
         loads.filter_map(|words| u64::from_str_radix(words.last()?.trim_start_matches("0x"), 16).ok()).collect();
     if aligns.is_empty() || aligns.iter().any(|align| *align < PAGE) {
         return Err(format!("{abi}: segments are aligned to {aligns:x?}, 4000 is needed"));
     }
-    let symbols = readelf("--dyn-syms")?;
+    let symbols = readelf("--dyn-syms", library)?;
     let methods = symbols.matches("Java_dev_sparrow_Native_").count();
     let source = std::fs::read_to_string(root().join("bindings/jni/java/dev/sparrow/Native.java")).unwrap_or_default();
     let declared = source.matches("static native").count();
     if methods != declared {
         return Err(format!("{abi}: {methods} native methods are exported, Native.java declares {declared}"));
     }
-    if readelf("-d")?.contains("libc++") {
+    if readelf("-d", library)?.contains("libc++") {
         return Err(format!("{abi}: it needs libc++"));
     }
     let size = std::fs::metadata(library).map_err(|e| e.to_string())?.len();
@@ -164,7 +210,6 @@ fn check_library(abi: &str, library: &Path) -> Result<(), String> {
 /// # Errors
 /// What is missing, or what fails.
 pub fn aar(args: &AarArgs) -> Result<(), String> {
-    tools::debian(&["binutils"])?;
     let folder = fresh("aar")?;
     for abi in &args.abi {
         let library = build(abi, "sparrow-jni")?;
@@ -230,4 +275,24 @@ pub fn xcframework() -> Result<(), String> {
     write(&folder.join("Info.plist"), &plist)?;
     println!("{}", folder.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_what_android_may_lack() {
+        let table = |rows: &str| format!("\nSymbol table '.dynsym' contains 9 entries:\n   Num:    Value {rows}");
+        let line = |bind: &str, at: &str, name: &str| {
+            format!("\n 1: 0000000000000000     0 FUNC    {bind} DEFAULT  {at} {name}")
+        };
+        let known = line("GLOBAL", "UND", "malloc@LIBC (2)") + &line("GLOBAL", "UND", "memcpy");
+        let ours = line("GLOBAL", "11", "sparrow_run") + &line("WEAK", "UND", "gettid") + &line("LOCAL", "UND", "");
+        assert_eq!(unknown(&table(&(known.clone() + &ours))), Ok(vec![]));
+        let missing = line("GLOBAL", "UND", "expf") + &line("GLOBAL", "UND", "__cxa_throw@CXXABI_1.3");
+        assert_eq!(unknown(&table(&(known + &ours + &missing))), Ok(vec!["expf", "__cxa_throw"]));
+        // A table that is read wrongly proves nothing.
+        assert!(unknown(&table(&ours)).is_err());
+    }
 }

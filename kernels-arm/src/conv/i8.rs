@@ -24,7 +24,7 @@ impl<const W: usize, const SPARSE: bool> Micro for Widening<W, SPARSE> {
 
     unsafe fn prepare(tile: &Tile) -> u32 {
         // SAFETY: the caller's promise.
-        unsafe { prepare_i8::<W>(tile) }
+        unsafe { prepare_i8(tile, W) }
     }
 
     #[target_feature(enable = "neon")]

@@ -68,7 +68,7 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
 
     unsafe fn prepare(tile: &Tile) -> u32 {
         // SAFETY: the caller's promise.
-        unsafe { prepare_i8::<4>(tile) }
+        unsafe { prepare_i8(tile, 4) }
     }
 
     unsafe fn tile(tile: &Tile) {

@@ -376,7 +376,7 @@ impl Number for I8Dot {
 
     unsafe fn prepare<const W: usize>(tile: &Tile) -> u32 {
         // SAFETY: the caller's promise.
-        unsafe { prepare_i8::<W>(tile) }
+        unsafe { prepare_i8(tile, W) }
     }
     #[inline(always)]
     unsafe fn begin<const R: usize, const W: usize>(tile: &Tile) -> [[int32x4_t; W]; R] {
@@ -436,11 +436,12 @@ pub struct Shared {
 }
 const _: () = assert!(size_of::<Shared>() <= ROOM);
 
-/// Writes down what the tiles of an int8 unit share, and returns their hint. Blocks have `W` vectors.
+/// Writes down what the tiles of an int8 unit share, and returns their hint. Blocks have `width` vectors.
 ///
 /// # Safety
 /// As [`sparrow_kernels::conv::Micro::prepare`]; there are at most sixteen channels.
-pub unsafe fn prepare_i8<const W: usize>(tile: &Tile) -> u32 {
+#[inline(never)]
+pub unsafe fn prepare_i8(tile: &Tile, width: usize) -> u32 {
     // SAFETY: the caller's promise. Vectors are readable up to a multiple of 4 channels, the scale for an i8 output.
     unsafe {
         let products = tile.taps * tile.kc;
@@ -454,7 +455,7 @@ pub unsafe fn prepare_i8<const W: usize>(tile: &Tile) -> u32 {
             }
         }
         tile.room.cast::<Shared>().write(shared);
-        let plain = is_plain(&tile.epilogue, DType::I8, false) && tile.channels >= 4 * W;
+        let plain = is_plain(&tile.epilogue, DType::I8, false) && tile.channels >= 4 * width;
         range as u32 + if plain { PLAIN } else { 0 }
     }
 }

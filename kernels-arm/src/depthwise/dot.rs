@@ -161,6 +161,20 @@ fn turn(rows: [int8x8_t; 4]) -> Turned {
     }
 }
 
+/// Turns the first `count` channels of four rows, the columns of each some bytes apart, into every `groups`th place of `to`.
+///
+/// # Safety
+/// The columns have these channels.
+#[inline(never)]
+unsafe fn turn_few(rows: [(*const u8, usize); 4], count: usize, to: &mut [Turned], groups: usize) {
+    for (i, to) in to.iter_mut().step_by(groups).enumerate() {
+        // SAFETY: the caller's promise.
+        let load = |(x, step): (*const u8, usize)| unsafe { vget_low_u8(load_bytes(x.add(i * step), count)) };
+        // SAFETY: NEON is part of every 64-bit Arm.
+        *to = turn(rows.map(|row| unsafe { vreinterpret_s8_u8(load(row)) }));
+    }
+}
+
 /// Eight channels (or the last few) of a row.
 struct Eight<'a> {
     row: &'a Row,
@@ -496,14 +510,8 @@ impl Eight<'_> {
         let count = (row.channels - self.channel).min(8);
         let to = to.get_mut(group..).unwrap_or(&mut []);
         if count < 8 {
-            for (i, to) in to.iter_mut().step_by(groups).enumerate() {
-                // SAFETY: pixel and channels exist.
-                *to =
-                    turn(rows.map(|(x, step)| unsafe {
-                        vreinterpret_s8_u8(vget_low_u8(load_bytes(x.add(i * step), count)))
-                    }));
-            }
-            return;
+            // SAFETY: pixel and channels exist.
+            return unsafe { turn_few(rows, count, to, groups) };
         }
         let mut x = rows;
         for to in to.iter_mut().step_by(groups) {

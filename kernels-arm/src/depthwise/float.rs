@@ -481,7 +481,7 @@ impl<N: Lanes, const SPARSE: bool> Float<N, SPARSE> {
                 match (row.channels - block.channel >= 16, N::LANES, <&[_; 9]>::try_from(x)) {
                     (true, 4, Ok(x)) => Self::whole_block::<4>(line, &block, ox, x),
                     (true, 8, Ok(x)) => Self::whole_block::<2>(line, &block, ox, x),
-                    _ => Self::partial_block(line, &block, ox, x, from),
+                    _ => partial_block(line, &block, ox, x, from),
                 }
             }
         }
@@ -512,24 +512,25 @@ impl<N: Lanes, const SPARSE: bool> Float<N, SPARSE> {
             }
         }
     }
+}
 
-    /// Any channels of an output, vector by vector.
-    ///
-    /// # Safety
-    /// As [`Float::pixel`]; `x` says where the block's taps read channel 0.
-    unsafe fn partial_block(line: &Line<N>, block: &Block, ox: usize, x: &[*const u8], from: usize) {
-        for channel in (block.channel.max(from)..line.row.channels).step_by(N::LANES) {
-            // SAFETY: the channels exist; the weights are the block's.
-            unsafe {
-                let column = Column::new(line, channel, block.weights.add((channel - block.channel) * N::TYPE.size()));
-                let mut sum = column.bias;
-                for (n, x) in x.iter().enumerate() {
-                    let x = x.add(channel * N::TYPE.size());
-                    let input = if column.count == N::LANES { N::load(x) } else { N::load_part(x, column.count) };
-                    sum = N::multiply_add(sum, input, column.weight(n));
-                }
-                column.put_slow(ox, sum);
+/// Any channels of an output, vector by vector.
+///
+/// # Safety
+/// As [`Float::pixel`]; `x` says where the block's taps read channel 0.
+#[inline(never)]
+unsafe fn partial_block<N: Lanes>(line: &Line<N>, block: &Block, ox: usize, x: &[*const u8], from: usize) {
+    for channel in (block.channel.max(from)..line.row.channels).step_by(N::LANES) {
+        // SAFETY: the channels exist; the weights are the block's.
+        unsafe {
+            let column = Column::new(line, channel, block.weights.add((channel - block.channel) * N::TYPE.size()));
+            let mut sum = column.bias;
+            for (n, x) in x.iter().enumerate() {
+                let x = x.add(channel * N::TYPE.size());
+                let input = if column.count == N::LANES { N::load(x) } else { N::load_part(x, column.count) };
+                sum = N::multiply_add(sum, input, column.weight(n));
             }
+            column.put_slow(ox, sum);
         }
     }
 }

@@ -4,8 +4,8 @@
 //! (graph outputs: to the end). Tensors that are live together must not overlap; the least arena is that of the
 //! instruction with the largest sum of live tensors. Finding it is bin packing, so we place greedily (largest first, into
 //! the lowest gap that fits: Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020,
-//! section 5.2), and where that misses the bound try other orders, each made from the best so far by moving tensors
-//! that lie highest to the front.
+//! section 5.2), and where that misses the bound try other orders, each made from the one before by moving the
+//! tensor that lies highest to the front, and then the same from two other first orders.
 
 use crate::program::{Program, TensorId};
 use sparrow_runtime::format::ALIGN;
@@ -21,7 +21,7 @@ pub struct Plan {
     pub bound: usize,
 }
 
-/// Orders tried when the first misses the bound.
+/// Orders tried from each first one, if that misses the bound.
 const TRIES: usize = 400;
 
 /// A tensor that owns arena bytes.
@@ -47,24 +47,29 @@ pub fn plan(program: &Program) -> Plan {
         .map(|at| blocks.iter().filter(|b| b.first <= at && at <= b.last).map(|b| b.size).sum())
         .max()
         .unwrap_or(0);
-    let mut order: Vec<usize> = (0..blocks.len()).collect();
-    order.sort_by_key(|&i| (std::cmp::Reverse(blocks[i].size), blocks[i].first));
-    let mut best = place(&blocks, &order);
+    let mut best = (Vec::new(), usize::MAX);
     let tries = TRIES.min(2_000_000 / (blocks.len() * blocks.len() + 1));
-    for _ in 0..tries {
+    // Largest first; what takes most of size and time first; what lives longest first.
+    let weights: [fn(&Block) -> usize; 3] =
+        [|b| b.size, |b| b.size.saturating_mul(b.last - b.first + 1), |b| b.last - b.first];
+    for weight in weights {
+        let mut order: Vec<usize> = (0..blocks.len()).collect();
+        order.sort_by_key(|&i| (std::cmp::Reverse((weight(&blocks[i]), blocks[i].size)), blocks[i].first));
+        for _ in 0..=tries {
+            let trial = place(&blocks, &order);
+            // The tensor that makes the arena as large as it is goes first.
+            let highest = (0..order.len()).max_by_key(|&at| trial.0[order[at]] + blocks[order[at]].size).unwrap_or(0);
+            if trial.1 < best.1 {
+                best = trial;
+            }
+            if best.1 <= bound || highest == 0 {
+                break;
+            }
+            let moved = order.remove(highest);
+            order.insert(0, moved);
+        }
         if best.1 <= bound {
             break;
-        }
-        // The tensor that makes the arena as large as it is goes first.
-        let highest = (0..order.len()).max_by_key(|&at| best.0[order[at]] + blocks[order[at]].size).unwrap_or(0);
-        if highest == 0 {
-            break;
-        }
-        let moved = order.remove(highest);
-        order.insert(0, moved);
-        let trial = place(&blocks, &order);
-        if trial.1 <= best.1 {
-            best = trial;
         }
     }
     let mut offsets = vec![0; program.tensors.len()];
@@ -202,7 +207,7 @@ mod tests {
         }
         // No plan may reach the bound of such tangles (real networks do); on average ours come close.
         let mean = over.iter().sum::<f64>() / over.len() as f64;
-        assert!(mean <= 1.1 && over.iter().all(|&o| o <= 1.25), "mean {mean}, all {over:?}");
+        assert!(mean <= 1.02 && over.iter().all(|&o| o <= 1.1), "mean {mean}, all {over:?}");
     }
 
     #[test]
