@@ -113,6 +113,40 @@ const CONVOLUTIONS: &[Shape] = &[
         pixel: Some(3),
         ..PLAIN
     },
+    // The same in a frame: windows inside, odd and even counts of them, and rows of one pixel.
+    Shape {
+        batch: 2,
+        input: [7, 33],
+        oc: 36,
+        kc: 9,
+        kernel: [3, 1],
+        stride: [2, 2],
+        pads: [0, 0, 0, -2],
+        pixel: Some(3),
+        ..PLAIN
+    },
+    Shape {
+        input: [5, 19],
+        oc: 16,
+        kc: 9,
+        kernel: [3, 1],
+        stride: [1, 2],
+        pads: [0, 0, 0, -2],
+        pixel: Some(3),
+        ..PLAIN
+    },
+    Shape {
+        input: [9, 4],
+        oc: 16,
+        kc: 9,
+        kernel: [3, 1],
+        stride: [1, 2],
+        pads: [0, 0, 0, -2],
+        pixel: Some(3),
+        ..PLAIN
+    },
+    Shape { input: [9, 30], oc: 16, kc: 9, kernel: [3, 1], pads: [0, 0, 0, -2], pixel: Some(3), ..PLAIN },
+    Shape { input: [9, 30], oc: 32, kc: 8, kernel: [3, 1], stride: [2, 2], dilation: [2, 1], ..PLAIN },
     Shape { input: [13, 13], oc: 16, kc: 4, kernel: [11, 11], stride: [4, 4], pads: [2; 4], ..PLAIN },
     Shape { input: [6, 7], oc: 7, kc: 3, kernel: [2, 2], pads: [-1, -2, -1, 0], ..PLAIN },
     // Tiles within a row, whose windows overlap.
