@@ -197,6 +197,14 @@ pub fn in_order() {
     unsafe { asm!("", options(nostack, preserves_flags)) };
 }
 
+/// The address, in a register of its own. The compiler would add up what one address is from another in each turn of a loop.
+#[inline(always)]
+pub fn own(mut address: *const u8) -> *const u8 {
+    // SAFETY: no instruction.
+    unsafe { asm!("/* {} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags)) };
+    address
+}
+
 /// What is there, loaded once more rather than copied from a register, which would take a pipe of the products; and by an
 /// instruction of its own, since two vectors a load cost more than two loads.
 #[inline(always)]

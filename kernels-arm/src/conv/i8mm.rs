@@ -20,6 +20,7 @@
 //! occupied. Two that lie within 16 bytes are *near*: one table look-up joins those of two pixels. What is left over is
 //! paired as it comes, *far*, and gathered word by word. A tap's near pairs come first.
 
+use super::joined;
 use super::number::{I8Dot, Shared, prepare_i8, shared_i8, slow_i8};
 use super::{single, sparse_single};
 use crate::finish::{PLAIN, Range, Requant};
@@ -95,7 +96,7 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
         while let Some(line) = next(tile) {
             // SAFETY: the caller's promise; `fits` has accepted the call.
             unsafe {
-                let joined = !SPARSE && Joined::takes(tile, &line);
+                let joined = !SPARSE && joined::takes(tile, &line);
                 let last = last.get_or_insert_with(|| Self::begin(tile, &mut pairs, joined));
                 if joined {
                     Self::joined(tile, &pairs, last, line);
@@ -137,25 +138,27 @@ impl<const PAIRS: usize, const SPARSE: bool> Matrix<PAIRS, SPARSE> {
         unsafe {
             match (SPARSE, joined) {
                 (true, _) => zip_kept(tile, pairs),
-                (false, true) => zip_joined(tile, pairs),
+                (false, true) => {
+                    zip_units(joined::weights(tile).as_ptr().cast(), joined::UNITS, pairs.pairs.as_mut_ptr().cast())
+                }
                 (false, false) => zip_all(tile, pairs),
             }
             Last::new(tile)
         }
     }
 
-    /// The pixels of a line that [`Joined`] takes.
+    /// The pixels of a line that [`joined`] takes.
     ///
     /// # Safety
     /// As [`Micro::lines`]; `pairs` and `last` are its unit's, and the weights are joined.
     #[inline(never)]
     unsafe fn joined(tile: &Tile, pairs: &Pairs, last: &Last, mut line: Line) {
-        let mut copy = [[0u8; 16]; Joined::TAPS];
+        let mut copy = [[0u8; 16]; joined::TAPS];
         if tile.rows == 1 {
             // No neighbour's run lies behind it.
             for (tap, copy) in copy.iter_mut().enumerate() {
                 // SAFETY: the run exists.
-                unsafe { core::ptr::copy_nonoverlapping(line.x.add(tap * line.x_tap), copy.as_mut_ptr(), Joined::RUN) };
+                unsafe { core::ptr::copy_nonoverlapping(line.x.add(tap * line.x_tap), copy.as_mut_ptr(), joined::RUN) };
             }
             (line.x, line.x_tap) = (copy.as_ptr().cast(), 16);
         }
@@ -265,9 +268,7 @@ impl Places for Line {
     }
 }
 
-/// The line of a first layer: three by three taps of three colours, whose columns are one run of nine bytes. Its runs are
-/// joined, 27 bytes in four steps where three taps of two units and a byte would take six: 16 bytes hold the runs of two
-/// pixels, and table look-ups join those of neighbouring taps.
+/// A line that [`joined`] takes, two pixels at a time.
 struct Joined {
     line: Line,
     /// For each step, where its bytes are in those of one tap or two.
@@ -275,26 +276,16 @@ struct Joined {
 }
 
 impl Joined {
-    const TAPS: usize = 3;
-    const RUN: usize = 9;
-
-    /// Whether it takes the line: 16 bytes from a pixel's run hold its neighbour's, and end before what may be read past that.
-    #[inline(always)]
-    fn takes(tile: &Tile, line: &Line) -> bool {
-        (tile.taps, tile.kc) == (Self::TAPS, Self::RUN) && (4..=7).contains(&line.x_step)
-    }
-
     #[inline(always)]
     fn new(line: Line) -> Self {
+        // As the weights are joined; what is past the last run meets zeros.
         const FIRST: [u64; 4] =
-            [0x0706_0504_0302_0100, 0x1615_1413_1211_1008, 0x1514_1312_1110_0807, 0xffff_ffff_ff08_0706];
+            [0x0706_0504_0302_0100, 0x1615_1413_1211_1008, 0x1514_1312_1110_0807, 0x0000_0000_0008_0706];
         let step = line.x_step as u64 * 0x0101_0101_0101_0101;
-        // What is past the last run meets zero weights.
-        let tables = FIRST.map(|first| {
-            // SAFETY: NEON is part of every 64-bit Arm.
-            unsafe { vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(first), vcreate_u64(first.wrapping_add(step)))) }
-        });
-        Self { line, tables }
+        // SAFETY: NEON is part of every 64-bit Arm.
+        let table =
+            |first| unsafe { vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(first), vcreate_u64(first + step))) };
+        Self { line, tables: FIRST.map(table) }
     }
 
     /// The pixel before `first`, if that is the last and lone one: then the pair is these two.
@@ -378,47 +369,30 @@ unsafe fn zip(even: *const i32, odd: Option<*const i32>) -> [int32x4_t; 8] {
 /// # Safety
 /// The tile's weights are valid and there is room for the pairs.
 unsafe fn zip_all(tile: &Tile, pairs: &mut Pairs) {
-    let (mut from, mut to) = (tile.weights.cast::<i32>(), pairs.pairs.as_mut_ptr().cast::<Pair>());
-    // SAFETY: the caller's promise.
-    unsafe {
-        for tap in 0..tile.taps {
-            let units = units::<false>(tile, tap);
-            for _ in 0..units / 2 {
-                (*to).weights = zip(from, Some(from.add(16)));
-                (from, to) = (from.add(32), to.add(1));
-            }
-            if units % 2 == 1 {
-                (*to).weights = zip(from, None);
-                (from, to) = (from.add(16), to.add(1));
-            }
+    let (units, mut to) = (tile.kc.div_ceil(4), pairs.pairs.as_mut_ptr().cast::<Pair>());
+    for tap in 0..tile.taps {
+        // SAFETY: the caller's promise.
+        unsafe {
+            zip_units(tile.weights.cast::<i32>().add(16 * tap * units), units, to);
+            to = to.add(units.div_ceil(2));
         }
     }
 }
 
-/// Zips the weights of a dense panel that [`Joined`] takes: the bytes of each tap behind those of the one before.
+/// Zips the weights of some units.
 ///
 /// # Safety
-/// As [`zip_all`].
-unsafe fn zip_joined(tile: &Tile, pairs: &mut Pairs) {
-    let to = pairs.pairs.as_mut_ptr().cast::<Pair>();
-    // SAFETY: the caller's promise. A tap has three units, the last of one byte and zeros.
+/// They are valid and there is room for the pairs.
+#[inline(always)]
+unsafe fn zip_units(mut from: *const i32, units: usize, mut to: *mut Pair) {
+    // SAFETY: the caller's promise.
     unsafe {
-        let tap = |tap: usize| {
-            let from = tile.weights.cast::<i32>().add(48 * tap);
-            (zip(from, Some(from.add(16))), zip(from.add(32), None))
-        };
-        let [(a, a8), (b, b8), (c, c8)] = [tap(0), tap(1), tap(2)];
-        for v in 0..8 {
-            let [a, a8, b, b8, c, c8] = [a, a8, b, b8, c, c8].map(|w| vreinterpretq_u64_s32(w[v]));
-            let steps = [
-                a,
-                vorrq_u64(a8, vshlq_n_u64::<8>(b)),
-                vorrq_u64(vorrq_u64(vshrq_n_u64::<56>(b), vshlq_n_u64::<8>(b8)), vshlq_n_u64::<16>(c)),
-                vorrq_u64(vshrq_n_u64::<48>(c), vshlq_n_u64::<16>(c8)),
-            ];
-            for (k, step) in steps.into_iter().enumerate() {
-                (*to.add(k)).weights[v] = vreinterpretq_s32_u64(step);
-            }
+        for _ in 0..units / 2 {
+            (*to).weights = zip(from, Some(from.add(16)));
+            (from, to) = (from.add(32), to.add(1));
+        }
+        if units % 2 == 1 {
+            (*to).weights = zip(from, None);
         }
     }
 }
