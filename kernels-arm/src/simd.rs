@@ -199,6 +199,7 @@ pub fn in_order() {
 
 /// The address, in a register of its own. The compiler would add up what one address is from another in each turn of a loop.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)] // Nothing is read.
 pub fn own(mut address: *const u8) -> *const u8 {
     // SAFETY: no instruction.
     unsafe { asm!("/* {} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags)) };

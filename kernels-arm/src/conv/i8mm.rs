@@ -92,25 +92,25 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
     #[inline(always)]
     unsafe fn lines(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Line>) {
         let mut pairs = Pairs::new();
-        let mut last = None;
-        while let Some(line) = next(tile) {
-            // SAFETY: the caller's promise; `fits` has accepted the call.
-            unsafe {
-                let joined = !SPARSE && joined::takes(tile, &line);
-                let last = last.get_or_insert_with(|| Self::begin(tile, &mut pairs, joined));
-                if joined {
-                    Self::joined(tile, &pairs, last, line);
-                } else {
-                    Self::pixels(tile, &pairs, last, line);
-                }
+        let mut first = next(tile);
+        let Some(line) = first else { return };
+        let joined = !SPARSE && joined::takes(tile, &line);
+        let mut next = |tile: &mut Tile| first.take().or_else(|| next(tile));
+        // SAFETY: the caller's promise; `fits` has accepted the call.
+        unsafe {
+            Self::zip(tile, &mut pairs, joined);
+            if joined {
+                let mut copy = [[0; 16]; joined::TAPS];
+                Self::pixels(tile, &pairs, |tile| next(tile).map(|line| Joined::new(tile, line, &mut copy)));
+            } else {
+                Self::pixels(tile, &pairs, next);
             }
         }
     }
 
     #[inline(always)]
     unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
-        let mut pairs = Pairs::new();
-        let mut last = None;
+        let (mut pairs, mut zipped) = (Pairs::new(), false);
         while next(tile) {
             // SAFETY: the caller's promise; `fits` has accepted the call.
             unsafe {
@@ -118,8 +118,11 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
                     (1, false) => single::<I8Dot, 4, 4>(tile, Self::ROWS),
                     (1, true) => sparse_single::<I8Dot, 4>(tile, Self::ROWS),
                     _ => {
-                        let last = last.get_or_insert_with(|| Self::begin(tile, &mut pairs, false));
-                        Self::pixels(tile, &pairs, last, Listed { rows: Self::ROWS });
+                        if !core::mem::replace(&mut zipped, true) {
+                            Self::zip(tile, &mut pairs, false);
+                        }
+                        let mut listed = Some(Listed { rows: Self::ROWS });
+                        Self::pixels(tile, &pairs, |_| listed.take());
                     }
                 }
             }
@@ -128,65 +131,49 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
 }
 
 impl<const PAIRS: usize, const SPARSE: bool> Matrix<PAIRS, SPARSE> {
-    /// What the tiles of a unit share.
+    /// Zips the weights of a unit.
     ///
     /// # Safety
     /// As [`Micro::tile`]; the weights fit the room.
     #[inline(always)]
-    unsafe fn begin(tile: &Tile, pairs: &mut Pairs, joined: bool) -> Last {
+    unsafe fn zip(tile: &Tile, pairs: &mut Pairs, joined: bool) {
         // SAFETY: the caller's promise.
         unsafe {
             match (SPARSE, joined) {
                 (true, _) => zip_kept(tile, pairs),
                 (false, true) => {
-                    zip_units(joined::weights(tile).as_ptr().cast(), joined::UNITS, pairs.pairs.as_mut_ptr().cast())
+                    zip_units(joined::weights(tile).as_ptr().cast(), joined::UNITS, pairs.pairs.as_mut_ptr().cast());
                 }
                 (false, false) => zip_all(tile, pairs),
             }
-            Last::new(tile)
         }
     }
 
-    /// The pixels of a line that [`joined`] takes.
+    /// The pixels of tiles, or of lines: `next` says where they are.
     ///
     /// # Safety
-    /// As [`Micro::lines`]; `pairs` and `last` are its unit's, and the weights are joined.
+    /// As [`Micro::tile`]; `pairs` are the unit's.
     #[inline(never)]
-    unsafe fn joined(tile: &Tile, pairs: &Pairs, last: &Last, mut line: Line) {
-        let mut copy = [[0u8; 16]; joined::TAPS];
-        if tile.rows == 1 {
-            // No neighbour's run lies behind it.
-            for (tap, copy) in copy.iter_mut().enumerate() {
-                // SAFETY: the run exists.
-                unsafe { core::ptr::copy_nonoverlapping(line.x.add(tap * line.x_tap), copy.as_mut_ptr(), joined::RUN) };
-            }
-            (line.x, line.x_tap) = (copy.as_ptr().cast(), 16);
-        }
-        // SAFETY: the caller's promise.
-        unsafe { Self::pixels(tile, pairs, last, Joined::new(line)) }
-    }
-
-    /// The pixels of a tile.
-    ///
-    /// # Safety
-    /// As [`Micro::tile`]; `pairs` and `last` are its unit's.
-    #[inline(never)]
-    unsafe fn pixels(tile: &Tile, pairs: &Pairs, last: &Last, mut places: impl Places) {
-        // A copy: what is behind a reference the compiler would keep in registers, and sums in memory.
-        let (last, mut first) = (*last, 0);
-        // SAFETY: the caller's promise. An odd number of rows is one more, which repeats the last.
-        unsafe {
-            while first + 2 * PAIRS <= tile.rows {
-                let sums = sums::<PAIRS, SPARSE, _>(tile, pairs, first, &last.begin, &places);
-                last.finish(tile, first, sums, &places);
-                first += 2 * PAIRS;
-                places.step(2 * PAIRS);
-            }
-            while first < tile.rows {
-                let sums = sums::<1, SPARSE, _>(tile, pairs, first, &last.begin, &places);
-                last.finish(tile, first, sums, &places);
-                first += 2;
-                places.step(2);
+    unsafe fn pixels<P: Places>(tile: &mut Tile, pairs: &Pairs, mut next: impl FnMut(&mut Tile) -> Option<P>) {
+        // Its own: what is behind a reference the compiler would keep in registers, and sums in memory.
+        // SAFETY: the unit is prepared.
+        let last = unsafe { Last::new(tile) };
+        while let Some(mut places) = next(tile) {
+            let mut first = 0;
+            // SAFETY: the caller's promise. An odd number of rows is one more, which repeats the last.
+            unsafe {
+                while first + 2 * PAIRS <= tile.rows {
+                    let sums = sums::<PAIRS, SPARSE, _>(tile, pairs, first, &last.begin, &places);
+                    last.finish(tile, first, sums, &places);
+                    first += 2 * PAIRS;
+                    places.step(2 * PAIRS);
+                }
+                while first < tile.rows {
+                    let sums = sums::<1, SPARSE, _>(tile, pairs, first, &last.begin, &places);
+                    last.finish(tile, first, sums, &places);
+                    first += 2;
+                    places.step(2);
+                }
             }
         }
     }
@@ -276,8 +263,18 @@ struct Joined {
 }
 
 impl Joined {
+    /// # Safety
+    /// [`joined`] takes the line.
     #[inline(always)]
-    fn new(line: Line) -> Self {
+    unsafe fn new(tile: &Tile, mut line: Line, copy: &mut [[u8; 16]; joined::TAPS]) -> Self {
+        if tile.rows == 1 {
+            // No neighbour's run lies behind it.
+            for (tap, copy) in copy.iter_mut().enumerate() {
+                // SAFETY: the run exists.
+                unsafe { core::ptr::copy_nonoverlapping(line.x.add(tap * line.x_tap), copy.as_mut_ptr(), joined::RUN) };
+            }
+            (line.x, line.x_tap) = (copy.as_ptr().cast(), 16);
+        }
         // As the weights are joined; what is past the last run meets zeros.
         const FIRST: [u64; 4] =
             [0x0706_0504_0302_0100, 0x1615_1413_1211_1008, 0x1514_1312_1110_0807, 0x0000_0000_0008_0706];
@@ -583,13 +580,14 @@ unsafe fn step<const PAIRS: usize>(sums: &mut Sums<PAIRS>, pair: *const Pair, in
 }
 
 /// The last step of a unit's tiles, with the per-channel vectors in the order of the sums.
-#[derive(Clone, Copy)]
 struct Last {
     /// What the sums begin with.
     begin: [int32x4_t; 8],
     range: Range,
-    /// The factors and [`Factor::less`](crate::finish::Factor::less) of them, if the sums are finished in registers.
-    factors: Option<[[[float32x4_t; 2]; 4]; 2]>,
+    /// Whether the sums are finished in registers.
+    plain: bool,
+    /// The factors and [`Factor::less`](crate::finish::Factor::less) of them.
+    factors: [[[float32x4_t; 2]; 4]; 2],
 }
 
 impl Last {
@@ -599,13 +597,24 @@ impl Last {
     unsafe fn new(tile: &Tile) -> Self {
         // SAFETY: the unit is prepared.
         let Shared { begin, by, less } = unsafe { shared_i8(tile) };
-        let float = |from: &[float32x4_t; 4]| {
-            // SAFETY: NEON is part of every 64-bit Arm.
-            let twice = unsafe { twice(from.map(|f| vreinterpretq_s32_f32(f))).map(|f| vreinterpretq_f32_s32(f)) };
-            core::array::from_fn(|v| [twice[2 * v], twice[2 * v + 1]])
+        // SAFETY: NEON is part of every 64-bit Arm.
+        let zero = unsafe { (vdupq_n_s32(0), vdupq_n_f32(0.0)) };
+        let mut last = Self {
+            begin: [zero.0; 8],
+            range: Range::from_hint(tile.hint),
+            plain: is_plain(tile),
+            factors: [[[zero.1; 2]; 4]; 2],
         };
-        let factors = is_plain(tile).then(|| [float(by), float(less)]);
-        Self { begin: twice(*begin), range: Range::from_hint(tile.hint), factors }
+        for v in 0..4 {
+            [last.begin[2 * v], last.begin[2 * v + 1]] = twice(begin[v]);
+            for (to, from) in last.factors.iter_mut().zip([by, less]) {
+                // SAFETY: NEON is part of every 64-bit Arm.
+                let [low, high] = unsafe { twice(vreinterpretq_s32_f32(from[v])) };
+                // SAFETY: as above.
+                to[v] = unsafe { [vreinterpretq_f32_s32(low), vreinterpretq_f32_s32(high)] };
+            }
+        }
+        last
     }
 
     /// Stores pixels `first..first + 2 * PAIRS`.
@@ -614,15 +623,16 @@ impl Last {
     /// The pixels exist, or repeat the last one.
     #[inline(always)]
     unsafe fn finish<const PAIRS: usize>(&self, tile: &Tile, first: usize, sums: Sums<PAIRS>, places: &impl Places) {
+        // SAFETY: the caller's promise.
         let y = || unsafe { places.outputs::<PAIRS>(tile, first) };
         // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
         unsafe {
-            match (&self.factors, self.range) {
-                (Some(factors), Range::Whole) => store(tile, y(), sums, factors, Range::Whole),
-                (Some(factors), Range::Tiny) => store(tile, y(), sums, factors, Range::Tiny),
-                (Some(factors), Range::Relu) => store(tile, y(), sums, factors, Range::Relu),
-                (Some(factors), Range::Any) => store(tile, y(), sums, factors, Range::Any),
-                (None, range) => {
+            match (self.plain, self.range) {
+                (true, Range::Whole) => store(tile, y(), sums, &self.factors, Range::Whole),
+                (true, Range::Tiny) => store(tile, y(), sums, &self.factors, Range::Tiny),
+                (true, Range::Relu) => store(tile, y(), sums, &self.factors, Range::Relu),
+                (true, Range::Any) => store(tile, y(), sums, &self.factors, Range::Any),
+                (false, range) => {
                     for (p, pair) in sums.into_iter().enumerate() {
                         let wide = pair.map(|sum| vreinterpretq_s64_s32(range.plain(sum)));
                         let rows: [[_; 4]; 2] = [
@@ -672,10 +682,10 @@ unsafe fn store<const PAIRS: usize>(
 
 /// Per-channel words in the order of the sums: each pair twice.
 #[inline(always)]
-fn twice(words: [int32x4_t; 4]) -> [int32x4_t; 8] {
+fn twice(words: int32x4_t) -> [int32x4_t; 2] {
     // SAFETY: NEON is part of every 64-bit Arm.
-    core::array::from_fn(|c| unsafe {
-        let pairs = vreinterpretq_s64_s32(words[c / 2]);
-        vreinterpretq_s32_s64(if c % 2 == 0 { vzip1q_s64(pairs, pairs) } else { vzip2q_s64(pairs, pairs) })
-    })
+    unsafe {
+        let pairs = vreinterpretq_s64_s32(words);
+        [vzip1q_s64(pairs, pairs), vzip2q_s64(pairs, pairs)].map(|pairs| vreinterpretq_s32_s64(pairs))
+    }
 }
