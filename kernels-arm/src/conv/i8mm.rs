@@ -160,20 +160,25 @@ impl<const PAIRS: usize, const SPARSE: bool> Matrix<PAIRS, SPARSE> {
         let last = unsafe { Last::new(tile) };
         while let Some(mut places) = next(tile) {
             let mut first = 0;
-            // SAFETY: the caller's promise. An odd number of rows is one more, which repeats the last.
-            unsafe {
-                while first + 2 * PAIRS <= tile.rows {
-                    let sums = sums::<PAIRS, SPARSE, _>(tile, pairs, first, &last.begin, &places);
-                    last.finish(tile, first, sums, &places);
-                    first += 2 * PAIRS;
-                    places.step(2 * PAIRS);
-                }
-                while first < tile.rows {
-                    let sums = sums::<1, SPARSE, _>(tile, pairs, first, &last.begin, &places);
-                    last.finish(tile, first, sums, &places);
-                    first += 2;
-                    places.step(2);
-                }
+            macro_rules! pixels {
+                ($pairs:expr) => {
+                    // SAFETY: the caller's promise. An odd number of rows is one more, which repeats the last.
+                    unsafe {
+                        let sums = sums::<{ $pairs }, SPARSE, _>(tile, pairs, first, &last.begin, &places);
+                        last.finish(tile, first, sums, &places);
+                    }
+                    first += 2 * $pairs;
+                    places.step(2 * $pairs);
+                };
+            }
+            while first + 2 * PAIRS <= tile.rows {
+                pixels!(PAIRS);
+            }
+            if PAIRS > 2 && first + 4 <= tile.rows {
+                pixels!(2);
+            }
+            while first < tile.rows {
+                pixels!(1);
             }
         }
     }
