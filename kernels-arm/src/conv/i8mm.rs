@@ -273,8 +273,10 @@ impl Joined {
     /// [`joined`] takes the line.
     #[inline(always)]
     unsafe fn new(tile: &Tile, mut line: Line, copy: &mut [[u8; 16]; joined::TAPS]) -> Self {
+        let mut step = line.x_step as u64;
         if tile.rows == 1 {
-            // No neighbour's run lies behind it.
+            // No neighbour's run lies behind it: it is its own.
+            step = 0;
             for (tap, copy) in copy.iter_mut().enumerate() {
                 // SAFETY: the run exists.
                 unsafe { core::ptr::copy_nonoverlapping(line.x.add(tap * line.x_tap), copy.as_mut_ptr(), joined::RUN) };
@@ -284,7 +286,7 @@ impl Joined {
         // As the weights are joined; what is past the last run meets zeros.
         const FIRST: [u64; 4] =
             [0x0706_0504_0302_0100, 0x1615_1413_1211_1008, 0x1514_1312_1110_0807, 0x0000_0000_0008_0706];
-        let step = line.x_step as u64 * 0x0101_0101_0101_0101;
+        let step = step * 0x0101_0101_0101_0101;
         // SAFETY: NEON is part of every 64-bit Arm.
         let table =
             |first| unsafe { vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(first), vcreate_u64(first + step))) };

@@ -272,14 +272,18 @@ pub fn cases() -> Box<dyn Iterator<Item = ConvCase>> {
                 .enumerate()
                 .map(move |(j, &sparsity)| (i * 3 + j + layout.number() as usize, shape, sparsity))
         });
-        let sampled = [5, 11]
+        let sampled = [5, 11, 13]
             .into_iter()
             .flat_map(move |at| (0..48).map(move |n| (n, &shapes[at], if layout.is_sparse() { 0.4 } else { 0.0 })));
+        // First layers, whose kernels have loops of their own where the last step is a plain one.
+        let joined = shapes.iter().filter(|shape| shape.kernel == [3, 1]);
+        let joined =
+            joined.flat_map(move |shape| (0..32).map(move |n| (n, shape, if layout.is_sparse() { 0.4 } else { 0.0 })));
         // Some variants of each, enough for every activation, with and without residuals.
         let dense_f32 = layout == Layout::DenseF32;
         let winograd = WINOGRAD.iter().filter(move |_| dense_f32);
         let winograd = winograd.flat_map(|shape| (0..6).map(move |n| (n, shape, 0.0)));
-        each.chain(sampled).chain(winograd).map(move |(n, shape, sparsity)| {
+        each.chain(sampled).chain(joined).chain(winograd).map(move |(n, shape, sparsity)| {
             make(op, layout, *shape, sparsity, Variant::nth(n, layout.spec().dtype), n as u64)
         })
     }))
