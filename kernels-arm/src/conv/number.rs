@@ -153,10 +153,6 @@ impl Number for F32 {
     const VECTOR: usize = 16;
     const CHANNELS: usize = 4;
 
-    unsafe fn prepare<const W: usize>(tile: &Tile) -> u32 {
-        let plain = is_plain(&tile.epilogue, DType::F32, false) && tile.channels >= 4 * W;
-        if plain { PLAIN } else { 0 }
-    }
     #[inline(always)]
     unsafe fn begin<const R: usize, const W: usize>(tile: &Tile) -> [[float32x4_t; W]; R] {
         // SAFETY: readable up to a multiple of 16 channels.
@@ -197,9 +193,16 @@ impl Number for F32 {
 
     #[inline(always)]
     unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[float32x4_t; W]; R]) {
-        if tile.hint & PLAIN != 0 && tile.residual.is_null() {
+        if is_plain(&tile.epilogue, DType::F32, !tile.residual.is_null()) && tile.channels >= 4 * W {
+            // SAFETY: NEON is part of every 64-bit Arm.
+            let (lo, hi) = unsafe { (vdupq_n_f32(tile.epilogue.lo), vdupq_n_f32(tile.epilogue.hi)) };
             // SAFETY: as this function's.
-            unsafe { store_f32(tile, outputs(tile, 0), sums) }
+            for (y, sums) in unsafe { outputs::<R>(tile, 0) }.into_iter().zip(sums) {
+                for (v, sum) in sums.into_iter().enumerate() {
+                    // SAFETY: the pixel is the tile's, and the channels exist.
+                    unsafe { vst1q_f32(y.cast::<f32>().add(4 * v), vminnmq_f32(vmaxnmq_f32(sum, lo), hi)) };
+                }
+            }
         } else {
             let spilled = sums;
             for (r, sums) in spilled.iter().enumerate().take(tile.rows) {
@@ -209,29 +212,6 @@ impl Number for F32 {
                     slow(tile).pixel_f32(sums.as_ptr().cast(), residual, y);
                 }
             }
-        }
-    }
-
-    const LINES: bool = true;
-    #[inline(always)]
-    unsafe fn finish_line<const R: usize, const W: usize>(tile: &Tile, line: &Line, sums: [[float32x4_t; W]; R]) {
-        // SAFETY: the caller's promise.
-        unsafe { store_f32(tile, core::array::from_fn(|r| line.y.wrapping_add(r * line.y_step)), sums) }
-    }
-}
-
-/// Stores pixels whose last step is a plain one.
-///
-/// # Safety
-/// As [`Number::finish`]; every channel of the `W` vectors exists.
-#[inline(always)]
-unsafe fn store_f32<const R: usize, const W: usize>(tile: &Tile, y: [*mut u8; R], sums: [[float32x4_t; W]; R]) {
-    // SAFETY: NEON is part of every 64-bit Arm.
-    let (lo, hi) = unsafe { (vdupq_n_f32(tile.epilogue.lo), vdupq_n_f32(tile.epilogue.hi)) };
-    for (y, sums) in y.into_iter().zip(sums) {
-        for (v, sum) in sums.into_iter().enumerate() {
-            // SAFETY: the pixel is the tile's, and the channels exist.
-            unsafe { vst1q_f32(y.cast::<f32>().add(4 * v), vminnmq_f32(vmaxnmq_f32(sum, lo), hi)) };
         }
     }
 }
@@ -282,10 +262,6 @@ impl Number for F16 {
     const VECTOR: usize = 16;
     const CHANNELS: usize = 8;
 
-    unsafe fn prepare<const W: usize>(tile: &Tile) -> u32 {
-        let plain = is_plain(&tile.epilogue, DType::F16, false) && tile.channels >= 8 * W;
-        if plain { PLAIN } else { 0 }
-    }
     #[inline(always)]
     unsafe fn begin<const R: usize, const W: usize>(tile: &Tile) -> [[H8; W]; R] {
         let bias = tile.bias.cast::<f32>();
@@ -327,37 +303,21 @@ impl Number for F16 {
 
     #[inline(always)]
     unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[H8; W]; R]) {
-        if tile.hint & PLAIN != 0 && tile.residual.is_null() {
+        if is_plain(&tile.epilogue, DType::F16, !tile.residual.is_null()) && tile.channels >= 8 * W {
+            // SAFETY: base architecture.
+            let [lo, hi] = [tile.epilogue.lo, tile.epilogue.hi]
+                .map(|bound| unsafe { narrow_pair(vdupq_n_f32(bound), vdupq_n_f32(bound)) });
             // SAFETY: as this function's.
-            unsafe { store_f16(tile, outputs(tile, 0), sums) }
+            for (y, sums) in unsafe { outputs::<R>(tile, 0) }.into_iter().zip(sums) {
+                for (v, sum) in sums.into_iter().enumerate() {
+                    // SAFETY: the pixel is the tile's, and the channels exist.
+                    unsafe { vst1q_u16(y.cast::<u16>().add(8 * v), fminnm_h8(fmaxnm_h8(sum, lo), hi)) };
+                }
+            }
         } else {
             let spilled = sums;
             // SAFETY: `8 * W` halves a pixel.
             unsafe { F16::finish_slow(tile, spilled.as_ptr().cast(), 8 * W) }
-        }
-    }
-
-    const LINES: bool = true;
-    #[inline(always)]
-    unsafe fn finish_line<const R: usize, const W: usize>(tile: &Tile, line: &Line, sums: [[H8; W]; R]) {
-        // SAFETY: the caller's promise.
-        unsafe { store_f16(tile, core::array::from_fn(|r| line.y.wrapping_add(r * line.y_step)), sums) }
-    }
-}
-
-/// Stores pixels whose last step is a plain one.
-///
-/// # Safety
-/// As [`Number::finish`]; every channel of the `W` vectors exists.
-#[inline(always)]
-unsafe fn store_f16<const R: usize, const W: usize>(tile: &Tile, y: [*mut u8; R], sums: [[H8; W]; R]) {
-    // SAFETY: base architecture.
-    let [lo, hi] = [tile.epilogue.lo, tile.epilogue.hi]
-        .map(|bound| unsafe { narrow_pair(vdupq_n_f32(bound), vdupq_n_f32(bound)) });
-    for (y, sums) in y.into_iter().zip(sums) {
-        for (v, sum) in sums.into_iter().enumerate() {
-            // SAFETY: the pixel is the tile's, and the channels exist.
-            unsafe { vst1q_u16(y.cast::<u16>().add(8 * v), fminnm_h8(fmaxnm_h8(sum, lo), hi)) };
         }
     }
 }
