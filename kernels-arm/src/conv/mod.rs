@@ -60,7 +60,7 @@ impl<N: Number, const R: usize, const W: usize, const V: usize> Micro for Dense<
     }
 
     fn takes_lines(tile: &Tile) -> bool {
-        takes_lines::<N>(tile)
+        takes_lines::<N, W>(tile)
     }
 
     #[inline(always)]
@@ -92,9 +92,10 @@ impl<N: Number, const R: usize, const W: usize, const V: usize> Micro for Dense<
 /// Most taps of a line.
 const LINE_TAPS: usize = 3;
 
-/// Whether lines go to the tiles of this kind of numbers.
-fn takes_lines<N: Number>(tile: &Tile) -> bool {
-    N::LINES && tile.rows > 1 && tile.taps <= LINE_TAPS && tile.hint & PLAIN != 0
+/// Whether lines go to the tiles of this kind of numbers, of `W` vectors of channels. Others have too little to gain for the
+/// second copy of a tile.
+fn takes_lines<N: Number, const W: usize>(tile: &Tile) -> bool {
+    N::LINES && W == 4 && tile.rows > 1 && tile.taps <= LINE_TAPS && tile.hint & PLAIN != 0
 }
 
 /// The last pixels of a line, less than a tile.
@@ -356,7 +357,7 @@ impl<N: Number, const R: usize, const W: usize> Micro for Sparse<N, R, W> {
     }
 
     fn takes_lines(tile: &Tile) -> bool {
-        takes_lines::<N>(tile)
+        takes_lines::<N, W>(tile)
     }
 
     #[inline(always)]
