@@ -250,6 +250,17 @@ impl Requant {
         }
     }
 
+    /// Eight codes with the zero point, not clamped, of eight sums, `less` being [`Factor::less`] of `by`. For sums that fill
+    /// the registers: those of [`Range::Relu`] leave them in the order of the calls.
+    #[inline(always)]
+    pub fn eight(&self, sums: [int32x4_t; 2], by: [float32x4_t; 2], less: &[float32x4_t; 2]) -> int8x8_t {
+        if self.range != Range::Relu {
+            return self.narrow(core::array::from_fn(|v| self.round(sums[v], Factor { by: by[v], less: less[v] })));
+        }
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe { vqmovn_s16(fmla_halves(less, sums.map(|sum| vreinterpretq_f32_s32(sum)), by, self.magic)) }
+    }
+
     /// Eight codes with the zero point, of rounded ones.
     #[inline(always)]
     fn narrow(&self, [low, high]: [int32x4_t; 2]) -> int8x8_t {
@@ -274,9 +285,15 @@ impl Requant {
     /// Sixteen codes, clamped, of rounded ones.
     #[inline(always)]
     pub fn narrow16(&self, [a, b, c, d]: [int32x4_t; 4]) -> int8x16_t {
+        self.clamp16(self.narrow([a, b]), self.narrow([c, d]))
+    }
+
+    /// Sixteen codes with the zero point, clamped.
+    #[inline(always)]
+    pub fn clamp16(&self, low: int8x8_t, high: int8x8_t) -> int8x16_t {
         // SAFETY: NEON is part of every 64-bit Arm.
         unsafe {
-            let codes = vcombine_s8(self.narrow([a, b]), self.narrow([c, d]));
+            let codes = vcombine_s8(low, high);
             if self.range == Range::Any || self.is_byte() {
                 return codes;
             }

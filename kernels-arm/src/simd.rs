@@ -129,6 +129,37 @@ pub unsafe fn load_words(from: *const u8, even: usize, odd: usize) -> int64x2_t 
     words
 }
 
+/// `start + a * b + c`, rounded twice, of two vectors, and of the results' words the low halves. One instruction to the
+/// compiler, so that sums leave registers in the order of the source.
+///
+/// # Safety
+/// None beyond the base architecture.
+#[inline(always)]
+pub unsafe fn fmla_halves(
+    start: &[float32x4_t; 2],
+    a: [float32x4_t; 2],
+    b: [float32x4_t; 2],
+    c: float32x4_t,
+) -> int16x8_t {
+    let halves;
+    // SAFETY: reads what the reference holds.
+    unsafe {
+        asm!(
+            "ldr {s0:q}, [{start}]",
+            "ldr {s1:q}, [{start}, #16]",
+            "fmla {s0:v}.4s, {a0:v}.4s, {b0:v}.4s",
+            "fmla {s1:v}.4s, {a1:v}.4s, {b1:v}.4s",
+            "fadd {s0:v}.4s, {s0:v}.4s, {c:v}.4s",
+            "fadd {s1:v}.4s, {s1:v}.4s, {c:v}.4s",
+            "uzp1 {s0:v}.8h, {s0:v}.8h, {s1:v}.8h",
+            start = in(reg) start, a0 = in(vreg) a[0], a1 = in(vreg) a[1], b0 = in(vreg) b[0], b1 = in(vreg) b[1],
+            c = in(vreg) c, s0 = out(vreg) halves, s1 = out(vreg) _,
+            options(readonly, nostack, preserves_flags)
+        );
+    }
+    halves
+}
+
 /// `start + a * b`, each rounded once, of four vectors. The starts are loaded here: copies would take a pipe of the products,
 /// and loads that the compiler places it places early, by which registers run out.
 ///
@@ -164,6 +195,15 @@ pub unsafe fn fmla_from(start: &[float32x4_t; 4], a: [float32x4_t; 4], b: &[floa
 pub fn in_order() {
     // SAFETY: no instruction.
     unsafe { asm!("", options(nostack, preserves_flags)) };
+}
+
+/// The address, in a register of its own. The compiler would add up what one address is from another in each turn of a loop.
+#[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)] // Nothing is read.
+pub fn own(mut address: *const u8) -> *const u8 {
+    // SAFETY: no instruction.
+    unsafe { asm!("/* {} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags)) };
+    address
 }
 
 /// What is there, loaded once more rather than copied from a register, which would take a pipe of the products; and by an

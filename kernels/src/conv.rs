@@ -169,6 +169,19 @@ pub trait Micro {
         unreachable!("no tiles go to it")
     }
 
+    /// Whether pixels at one distance may go to [`Self::lines`], `tile.rows` of them, which have no residual.
+    fn takes_lines(_tile: &Tile) -> bool {
+        false
+    }
+
+    /// Computes the pixels of a unit: `next` gives a line of `tile.rows` of them, until there is none. The tile has no addresses.
+    ///
+    /// # Safety
+    /// As [`Self::tile`], for each line.
+    unsafe fn lines(_tile: &mut Tile, _next: impl FnMut(&mut Tile) -> Option<Line>) {
+        unreachable!("no lines go to it")
+    }
+
     /// Computes the tiles of a unit: `next` makes a tile of what it is given, until there is none. For kernels whose tiles
     /// share more than [`Tile::room`] holds.
     ///
@@ -446,15 +459,24 @@ struct Place {
     ox: usize,
 }
 
-/// The next pixel of a flat call, and the bytes to the one after it.
-#[derive(Clone, Copy)]
-struct Line {
-    x: *const u8,
-    x_step: usize,
-    y: *mut u8,
-    y_step: usize,
-    residual: *const u8,
-    residual_step: usize,
+/// Pixels at one distance, their windows one column wide and inside the picture: where the first is, and the bytes from each
+/// to the next.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    /// The run of the first pixel.
+    pub x: *const u8,
+    /// Bytes to the next pixel's.
+    pub x_step: usize,
+    /// Bytes from a tap's run to the next tap's.
+    pub x_tap: usize,
+    /// Where the first channel of the first pixel is written.
+    pub y: *mut u8,
+    /// Bytes to the next pixel's.
+    pub y_step: usize,
+    /// The first channel of the first pixel's residual, or null.
+    pub residual: *const u8,
+    /// Bytes to the next pixel's.
+    pub residual_step: usize,
 }
 
 /// Pixels of a tile whose addresses are written without a loop: all, unless that would be kilobytes of code.
@@ -467,6 +489,13 @@ const fn part(rows: usize) -> usize {
 }
 
 impl Line {
+    /// Goes on by some pixels.
+    #[inline(always)]
+    pub fn step(&mut self, pixels: usize) {
+        self.x = self.x.wrapping_add(pixels * self.x_step);
+        self.y = self.y.wrapping_add(pixels * self.y_step);
+    }
+
     /// Writes down the addresses of the next `rows` pixels and steps over them.
     #[inline(always)]
     fn write<M: Micro>(&mut self, rows: usize, to: &mut Addresses) {
@@ -528,6 +557,17 @@ struct Walk<'a> {
 unsafe fn tiles<M: Micro>(tile: &Tile, walk: &mut Walk) {
     // Copies, which may live in registers.
     let (mut tile, mut line, mut left) = (*tile, walk.line, walk.pixels);
+    tile.rows = left;
+    if walk.nest.lines && M::takes_lines(&tile) {
+        let next = |tile: &mut Tile| {
+            let next = if walk.nest.flat { (left, line) } else { walk.row(left) };
+            tile.rows = next.0;
+            left -= next.0;
+            (next.0 > 0).then_some(next.1)
+        };
+        // SAFETY: windows and pixels lie inside their operands, as `lines` says and `check` has proved.
+        return unsafe { M::lines(&mut tile, next) };
+    }
     let next = |tile: &mut Tile| {
         while M::STRIPS.is_some() && M::ROWS <= left {
             let Some(strip) = walk.strip(M::ROWS) else { break };
@@ -582,6 +622,8 @@ struct Nest<'a> {
     residual: *const u8,
     /// As [`flat`] says.
     flat: bool,
+    /// Whether the pixels of a row are a [`Line`], without a residual.
+    lines: bool,
     /// Whether tiles may be strips.
     strips: bool,
 }
@@ -596,6 +638,16 @@ fn flat(p: &ConvParams, residual: bool) -> bool {
     let ones = [p.kh, p.kw, p.stride_h, p.stride_w] == [1; 4];
     let whole = [p.pad_top, p.pad_left] == [0; 2] && [p.in_h, p.in_w] == [p.out_h, p.out_w];
     ones && whole && in_line(&p.x) && in_line(&p.y) && (!residual || in_line(&p.residual))
+}
+
+/// Whether windows are one column wide and inside the picture.
+fn inside(p: &ConvParams) -> bool {
+    let last = |out: u32, stride: u32, taps: u32, dilation: u32| {
+        u64::from(out - 1) * u64::from(stride) + u64::from(taps.saturating_sub(1)) * u64::from(dilation)
+    };
+    let [bottom, right] = [last(p.out_h, p.stride_h, p.kh, p.dil_h), last(p.out_w, p.stride_w, 1, 0)];
+    let unpadded = [p.pad_top, p.pad_left] == [0; 2];
+    p.kw == 1 && unpadded && bottom < u64::from(p.in_h) && right < u64::from(p.in_w)
 }
 
 impl<'a> Nest<'a> {
@@ -615,6 +667,7 @@ impl<'a> Nest<'a> {
             y: call.output(0).as_mut_ptr(),
             residual: call.inputs[conv_input::RESIDUAL].map_or(core::ptr::null(), |r| r.bytes.as_ptr()),
             flat: flat(call.params(), call.inputs[conv_input::RESIDUAL].is_some()),
+            lines: call.inputs[conv_input::RESIDUAL].is_none() && inside(call.params()),
             strips: shape.strips.is_some_and(|takes| {
                 let p: &ConvParams = call.params();
                 p.stride_w == 1 && p.dil_w == 1 && p.kh * p.kw > 1 && takes(p)
@@ -686,6 +739,7 @@ impl<'a> Nest<'a> {
         Line {
             x: self.x.wrapping_add(at(&p.x, group * p.kc as usize) * self.element),
             x_step: p.x.pixel as usize * self.element,
+            x_tap: 0,
             y: self.y.wrapping_add(at(&p.y, channel) * self.y_element),
             y_step: p.y.pixel as usize * self.y_element,
             residual: if self.residual.is_null() {
@@ -699,6 +753,24 @@ impl<'a> Nest<'a> {
 }
 
 impl Walk<'_> {
+    /// The next pixels of an output row, at most so many, as a line.
+    fn row(&mut self, most: usize) -> (usize, Line) {
+        let (nest, place, p) = (self.nest, self.place, self.nest.p);
+        let at =
+            place.oy * p.stride_h as usize * p.x.row as usize + place.ox * p.stride_w as usize * p.x.pixel as usize;
+        let line = Line {
+            x: self.picture().wrapping_add(at * nest.element),
+            x_step: p.stride_w as usize * p.x.pixel as usize * nest.element,
+            x_tap: p.dil_h as usize * p.x.row as usize * nest.element,
+            y: nest.y.wrapping_add(self.output(&p.y) * nest.y_element),
+            y_step: p.y.pixel as usize * nest.y_element,
+            ..self.line
+        };
+        let pixels = most.min(p.out_w as usize - place.ox);
+        self.step(pixels);
+        (pixels, line)
+    }
+
     /// The strip of the next tile, of `rows` pixels, whose outputs and residuals are written down, if it lies in one row.
     fn strip(&mut self, rows: usize) -> Option<Strip> {
         let (nest, place, p) = (self.nest, self.place, self.nest.p);

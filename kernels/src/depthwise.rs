@@ -214,15 +214,18 @@ unsafe fn rows(
         let (n, oy) = (units.start / p.out_h as usize, units.start % p.out_h as usize);
         row.rows = most.min(units.len()).min(p.out_h as usize - oy);
         units.start += row.rows;
-        for (i, input) in inputs.iter_mut().enumerate().take(row.rows * row.kh) {
-            let (oy, ky) = (oy + i / row.kh, i % row.kh);
-            let iy = (oy * p.stride_h as usize + ky * p.dil_h as usize) as isize - p.pad_top as isize;
-            let at = p.x.offset as usize + n * p.x.batch as usize + (iy.max(0) as usize) * p.x.row as usize;
-            *input = if (iy as usize) < p.in_h as usize {
-                InputRow { start: x.wrapping_add(at * element), step: p.x.pixel as usize * element }
-            } else {
-                InputRow { start: pad, step: 0 }
-            };
+        let mut to = inputs.iter_mut();
+        for oy in oy..oy + row.rows {
+            let first = (oy * p.stride_h as usize) as isize - p.pad_top as isize;
+            for (ky, input) in to.by_ref().take(row.kh).enumerate() {
+                let iy = first + (ky * p.dil_h as usize) as isize;
+                let at = p.x.offset as usize + n * p.x.batch as usize + (iy.max(0) as usize) * p.x.row as usize;
+                *input = if (iy as usize) < p.in_h as usize {
+                    InputRow { start: x.wrapping_add(at * element), step: p.x.pixel as usize * element }
+                } else {
+                    InputRow { start: pad, step: 0 }
+                };
+            }
         }
         let y_at = p.y.offset as usize + n * p.y.batch as usize + oy * p.y.row as usize;
         let r_at = p.residual.offset as usize + n * p.residual.batch as usize + oy * p.residual.row as usize;

@@ -14,20 +14,22 @@
 //! a tile is many pixels, which use them two pairs at a time: their 16 vectors of sums leave registers for the operands, and
 //! 8 products of each of 4 pixels by 16 channels take 16 SMMLA and 2 zips, where SDOT takes 32. (With three pairs the compiler
 //! keeps sums in memory.) The last pixels of a tile, if they are no such group, go one pair at a time. Sums stay in SMMLA's
-//! order until they are bytes. A lone pixel has nothing to pair with, and goes to SDOT.
+//! order until they are bytes. A tile of one pixel has nothing to pair with, and goes to SDOT. Pixels at one distance are
+//! one tile, however many, without addresses: [`Line`].
 //!
 //! Kept units of a sparse block are paired too, and three pairs of pixels share them, since they leave fewer registers
 //! occupied. Two that lie within 16 bytes are *near*: one table look-up joins those of two pixels. What is left over is
 //! paired as it comes, *far*, and gathered word by word. A tap's near pairs come first.
 
+use super::joined;
 use super::number::{I8Dot, Shared, prepare_i8, shared_i8, slow_i8};
 use super::{single, sparse_single};
 use crate::finish::{PLAIN, Range, Requant};
-use crate::simd::{load_words, smmla};
+use crate::simd::{again, load_words, smmla};
 use core::arch::aarch64::*;
 use core::mem::MaybeUninit;
 use sparrow_kernels::Call;
-use sparrow_kernels::conv::{Micro, Tile, weight_shape};
+use sparrow_kernels::conv::{Line, Micro, Tile, weight_shape};
 
 /// Pixels of a tile, or a few less: divides pictures of 14, 28, 56, .. pixels a side, or nearly.
 const MOST: usize = 112;
@@ -50,6 +52,13 @@ struct Pairs {
     pairs: [MaybeUninit<Pair>; ROOM],
     /// How many of each tap's are near.
     near: [MaybeUninit<u16>; ROOM],
+}
+
+impl Pairs {
+    #[inline(always)]
+    fn new() -> Self {
+        Self { pairs: [const { MaybeUninit::uninit() }; ROOM], near: [const { MaybeUninit::uninit() }; ROOM] }
+    }
 }
 
 /// Whether the zipped weights of sixteen channels fit the room.
@@ -77,27 +86,44 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
         unsafe { Self::tiles(&mut { *tile }, |_| core::mem::take(&mut left)) }
     }
 
+    fn takes_lines(tile: &Tile) -> bool {
+        tile.rows > 1 && is_plain(tile)
+    }
+
+    #[inline(always)]
+    unsafe fn lines(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Line>) {
+        let mut pairs = Pairs::new();
+        let mut first = next(tile);
+        let Some(line) = first else { return };
+        let joined = !SPARSE && joined::takes(tile, &line);
+        let mut next = |tile: &mut Tile| first.take().or_else(|| next(tile));
+        // SAFETY: the caller's promise; `fits` has accepted the call.
+        unsafe {
+            Self::zip(tile, &mut pairs, joined);
+            if joined {
+                let mut copy = [[0; 16]; joined::TAPS];
+                Self::pixels(tile, &pairs, |tile| next(tile).map(|line| Joined::new(tile, line, &mut copy)));
+            } else {
+                Self::pixels(tile, &pairs, next);
+            }
+        }
+    }
+
     #[inline(always)]
     unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
-        let mut pairs =
-            Pairs { pairs: [const { MaybeUninit::uninit() }; ROOM], near: [const { MaybeUninit::uninit() }; ROOM] };
-        let mut last = None;
+        let (mut pairs, mut zipped) = (Pairs::new(), false);
         while next(tile) {
-            // SAFETY: the caller's promise; `fits` has accepted the call, so that the weights fit the room.
+            // SAFETY: the caller's promise; `fits` has accepted the call.
             unsafe {
                 match (tile.rows, SPARSE) {
                     (1, false) => single::<I8Dot, 4, 4>(tile, Self::ROWS),
                     (1, true) => sparse_single::<I8Dot, 4>(tile, Self::ROWS),
                     _ => {
-                        let last = last.get_or_insert_with(|| {
-                            if SPARSE {
-                                zip_kept(tile, &mut pairs)
-                            } else {
-                                zip_all(tile, &mut pairs)
-                            }
-                            Last::new(tile)
-                        });
-                        Self::pixels(tile, &pairs, last);
+                        if !core::mem::replace(&mut zipped, true) {
+                            Self::zip(tile, &mut pairs, false);
+                        }
+                        let mut listed = Some(Listed { rows: Self::ROWS });
+                        Self::pixels(tile, &pairs, |_| listed.take());
                     }
                 }
             }
@@ -106,25 +132,209 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
 }
 
 impl<const PAIRS: usize, const SPARSE: bool> Matrix<PAIRS, SPARSE> {
-    /// The pixels of a tile.
+    /// Zips the weights of a unit.
     ///
     /// # Safety
-    /// As [`Micro::tile`]; `pairs` and `last` are its unit's.
-    #[inline(never)]
-    unsafe fn pixels(tile: &Tile, pairs: &Pairs, last: &Last) {
-        // A copy: what is behind a reference the compiler would keep in registers, and sums in memory.
-        let (last, mut first) = (*last, 0);
-        // SAFETY: the caller's promise. An odd number of rows is one more, which repeats the last.
+    /// As [`Micro::tile`]; the weights fit the room.
+    #[inline(always)]
+    unsafe fn zip(tile: &Tile, pairs: &mut Pairs, joined: bool) {
+        // SAFETY: the caller's promise.
         unsafe {
-            while first + 2 * PAIRS <= tile.rows + 1 {
-                last.finish(tile, first, sums::<PAIRS, SPARSE>(tile, pairs, Self::ROWS, first, &last.begin));
-                first += 2 * PAIRS;
-            }
-            while first < tile.rows {
-                last.finish(tile, first, sums::<1, SPARSE>(tile, pairs, Self::ROWS, first, &last.begin));
-                first += 2;
+            match (SPARSE, joined) {
+                (true, _) => zip_kept(tile, pairs),
+                (false, true) => {
+                    zip_units(joined::weights(tile).as_ptr().cast(), joined::UNITS, pairs.pairs.as_mut_ptr().cast());
+                }
+                (false, false) => zip_all(tile, pairs),
             }
         }
+    }
+
+    /// The pixels of tiles, or of lines: `next` says where they are.
+    ///
+    /// # Safety
+    /// As [`Micro::tile`]; `pairs` are the unit's.
+    #[inline(never)]
+    unsafe fn pixels<P: Places>(tile: &mut Tile, pairs: &Pairs, mut next: impl FnMut(&mut Tile) -> Option<P>) {
+        // Its own: what is behind a reference the compiler would keep in registers, and sums in memory.
+        // SAFETY: the unit is prepared.
+        let last = unsafe { Last::new(tile) };
+        while let Some(mut places) = next(tile) {
+            let mut first = 0;
+            macro_rules! pixels {
+                ($pairs:expr) => {
+                    // SAFETY: the caller's promise. An odd number of rows is one more, which repeats the last.
+                    unsafe {
+                        let sums = sums::<{ $pairs }, SPARSE, _>(tile, pairs, first, &last.begin, &places);
+                        last.finish(tile, first, sums, &places);
+                    }
+                    first += 2 * $pairs;
+                    places.step(2 * $pairs);
+                };
+            }
+            while first + 2 * PAIRS <= tile.rows {
+                pixels!(PAIRS);
+            }
+            if PAIRS > 2 && first + 4 <= tile.rows {
+                pixels!(2);
+            }
+            while first < tile.rows {
+                pixels!(1);
+            }
+        }
+    }
+}
+
+/// Whether the sums of a tile are finished in registers.
+#[inline(always)]
+fn is_plain(tile: &Tile) -> bool {
+    tile.hint & PLAIN != 0 && tile.residual.is_null()
+}
+
+/// Where pixels are.
+trait Places {
+    /// Whether [`Self::inputs`] gives what is multiplied.
+    const JOINED: bool = false;
+    /// The inputs of step `k` of pixels `first..first + 2 * PAIRS`, of taps `A` and `B`.
+    ///
+    /// # Safety
+    /// As [`Self::runs`].
+    #[inline(always)]
+    unsafe fn inputs<const PAIRS: usize, const A: usize, const B: usize>(
+        &self,
+        _tile: &Tile,
+        _first: usize,
+        _k: usize,
+    ) -> [int64x2_t; PAIRS] {
+        unreachable!("it has runs")
+    }
+    /// The runs of pixels `first..first + 2 * PAIRS` for a tap.
+    ///
+    /// # Safety
+    /// They are the tile's; of a single pair the second may be past them.
+    unsafe fn runs<const PAIRS: usize>(&self, tile: &Tile, tap: usize, first: usize) -> [[*const u8; 2]; PAIRS];
+    /// Where they go.
+    ///
+    /// # Safety
+    /// As [`Self::runs`].
+    unsafe fn outputs<const PAIRS: usize>(&self, tile: &Tile, first: usize) -> [[*mut u8; 2]; PAIRS];
+    /// Goes on by some pixels, to what will be `first`.
+    fn step(&mut self, pixels: usize);
+}
+
+/// As the tile's addresses say, `rows` to a tap.
+struct Listed {
+    rows: usize,
+}
+
+impl Places for Listed {
+    #[inline(always)]
+    unsafe fn runs<const PAIRS: usize>(&self, tile: &Tile, tap: usize, first: usize) -> [[*const u8; 2]; PAIRS] {
+        // SAFETY: a tap has `rows` entries, an even number.
+        unsafe { tile.runs.add(tap * self.rows + first).cast::<[[_; 2]; PAIRS]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn outputs<const PAIRS: usize>(&self, tile: &Tile, first: usize) -> [[*mut u8; 2]; PAIRS] {
+        // SAFETY: `rows` entries.
+        unsafe { tile.y.add(first).cast::<[[_; 2]; PAIRS]>().read() }
+    }
+    #[inline(always)]
+    fn step(&mut self, _: usize) {}
+}
+
+/// At one distance.
+impl Places for Line {
+    #[inline(always)]
+    unsafe fn runs<const PAIRS: usize>(&self, tile: &Tile, tap: usize, first: usize) -> [[*const u8; 2]; PAIRS] {
+        // A lone pixel is its own neighbour.
+        let odd = usize::from(PAIRS > 1 || tile.rows - first > 1);
+        core::array::from_fn(|p| [2 * p, 2 * p + odd].map(|r| self.x.wrapping_add(tap * self.x_tap + r * self.x_step)))
+    }
+    #[inline(always)]
+    unsafe fn outputs<const PAIRS: usize>(&self, tile: &Tile, first: usize) -> [[*mut u8; 2]; PAIRS] {
+        let odd = usize::from(PAIRS > 1 || tile.rows - first > 1);
+        core::array::from_fn(|p| [2 * p, 2 * p + odd].map(|r| self.y.wrapping_add(r * self.y_step)))
+    }
+    #[inline(always)]
+    fn step(&mut self, pixels: usize) {
+        Line::step(self, pixels);
+    }
+}
+
+/// A line that [`joined`] takes, two pixels at a time.
+struct Joined {
+    line: Line,
+    /// For each step, where its bytes are in those of one tap or two.
+    tables: [uint8x16_t; 4],
+}
+
+impl Joined {
+    /// # Safety
+    /// [`joined`] takes the line.
+    #[inline(always)]
+    unsafe fn new(tile: &Tile, mut line: Line, copy: &mut [[u8; 16]; joined::TAPS]) -> Self {
+        let mut step = line.x_step as u64;
+        if tile.rows == 1 {
+            // No neighbour's run lies behind it: it is its own.
+            step = 0;
+            for (tap, copy) in copy.iter_mut().enumerate() {
+                // SAFETY: the run exists.
+                unsafe { core::ptr::copy_nonoverlapping(line.x.add(tap * line.x_tap), copy.as_mut_ptr(), joined::RUN) };
+            }
+            (line.x, line.x_tap) = (copy.as_ptr().cast(), 16);
+        }
+        // As the weights are joined; what is past the last run meets zeros.
+        const FIRST: [u64; 4] =
+            [0x0706_0504_0302_0100, 0x1615_1413_1211_1008, 0x1514_1312_1110_0807, 0x0000_0000_0008_0706];
+        let step = step * 0x0101_0101_0101_0101;
+        // SAFETY: NEON is part of every 64-bit Arm.
+        let table =
+            |first| unsafe { vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(first), vcreate_u64(first + step))) };
+        Self { line, tables: FIRST.map(table) }
+    }
+
+    /// The pixel before `first`, if that is the last and lone one: then the pair is these two.
+    #[inline(always)]
+    fn back<const PAIRS: usize>(tile: &Tile, first: usize) -> usize {
+        usize::from(PAIRS == 1 && tile.rows - first == 1 && first > 0)
+    }
+}
+
+impl Places for Joined {
+    const JOINED: bool = true;
+    #[inline(always)]
+    unsafe fn inputs<const PAIRS: usize, const A: usize, const B: usize>(
+        &self,
+        tile: &Tile,
+        first: usize,
+        k: usize,
+    ) -> [int64x2_t; PAIRS] {
+        let x = self.line.x.wrapping_sub(Self::back::<PAIRS>(tile, first) * self.line.x_step);
+        core::array::from_fn(|p| {
+            // SAFETY: the 16 bytes are those of two runs.
+            unsafe {
+                let load = |tap: usize| vld1q_u8(x.add(tap * self.line.x_tap + 2 * p * self.line.x_step));
+                vreinterpretq_s64_u8(if A == B {
+                    vqtbl1q_u8(load(A), self.tables[k])
+                } else {
+                    vqtbl2q_u8(uint8x16x2_t(load(A), load(B)), self.tables[k])
+                })
+            }
+        })
+    }
+    #[inline(always)]
+    unsafe fn runs<const PAIRS: usize>(&self, _: &Tile, _: usize, _: usize) -> [[*const u8; 2]; PAIRS] {
+        unreachable!("it has inputs")
+    }
+    #[inline(always)]
+    unsafe fn outputs<const PAIRS: usize>(&self, tile: &Tile, first: usize) -> [[*mut u8; 2]; PAIRS] {
+        let y = self.line.y.wrapping_sub(Self::back::<PAIRS>(tile, first) * self.line.y_step);
+        let odd = usize::from(tile.rows > 1);
+        core::array::from_fn(|p| [2 * p, 2 * p + odd].map(|r| y.wrapping_add(r * self.line.y_step)))
+    }
+    #[inline(always)]
+    fn step(&mut self, pixels: usize) {
+        self.line.step(pixels);
     }
 }
 
@@ -164,19 +374,30 @@ unsafe fn zip(even: *const i32, odd: Option<*const i32>) -> [int32x4_t; 8] {
 /// # Safety
 /// The tile's weights are valid and there is room for the pairs.
 unsafe fn zip_all(tile: &Tile, pairs: &mut Pairs) {
-    let (mut from, mut to) = (tile.weights.cast::<i32>(), pairs.pairs.as_mut_ptr().cast::<Pair>());
+    let (units, mut to) = (tile.kc.div_ceil(4), pairs.pairs.as_mut_ptr().cast::<Pair>());
+    for tap in 0..tile.taps {
+        // SAFETY: the caller's promise.
+        unsafe {
+            zip_units(tile.weights.cast::<i32>().add(16 * tap * units), units, to);
+            to = to.add(units.div_ceil(2));
+        }
+    }
+}
+
+/// Zips the weights of some units.
+///
+/// # Safety
+/// They are valid and there is room for the pairs.
+#[inline(always)]
+unsafe fn zip_units(mut from: *const i32, units: usize, mut to: *mut Pair) {
     // SAFETY: the caller's promise.
     unsafe {
-        for tap in 0..tile.taps {
-            let units = units::<false>(tile, tap);
-            for _ in 0..units / 2 {
-                (*to).weights = zip(from, Some(from.add(16)));
-                (from, to) = (from.add(32), to.add(1));
-            }
-            if units % 2 == 1 {
-                (*to).weights = zip(from, None);
-                (from, to) = (from.add(16), to.add(1));
-            }
+        for _ in 0..units / 2 {
+            (*to).weights = zip(from, Some(from.add(16)));
+            (from, to) = (from.add(32), to.add(1));
+        }
+        if units % 2 == 1 {
+            (*to).weights = zip(from, None);
         }
     }
 }
@@ -244,25 +465,40 @@ fn table(even: usize, odd: usize) -> uint8x16_t {
     unsafe { vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(pixel), vcreate_u64(pixel + 0x1010_1010_1010_1010))) }
 }
 
-/// The sums of pixels `first..first + 2 * PAIRS`, of `rows` entries of runs to a tap.
+/// The sums of pixels `first..first + 2 * PAIRS`.
 ///
 /// # Safety
 /// As [`Micro::tile`]; `pairs` are of its weights.
 #[inline(always)]
-unsafe fn sums<const PAIRS: usize, const SPARSE: bool>(
+unsafe fn sums<const PAIRS: usize, const SPARSE: bool, P: Places>(
     tile: &Tile,
     all: &Pairs,
-    rows: usize,
     first: usize,
     begin: &[int32x4_t; 8],
+    places: &P,
 ) -> Sums<PAIRS> {
+    // Loaded for each pair: copies would take a pipe of the products.
     let mut sums = [*begin; PAIRS];
+    for pair in &mut sums {
+        for v in 0..8 {
+            pair[v] = again(&begin[v]);
+        }
+    }
     let mut pairs = all.pairs.as_ptr().cast::<Pair>();
+    if P::JOINED {
+        // SAFETY: the caller's promise.
+        unsafe {
+            step(&mut sums, pairs, &places.inputs::<PAIRS, 0, 0>(tile, first, 0));
+            step(&mut sums, pairs.add(1), &places.inputs::<PAIRS, 0, 1>(tile, first, 1));
+            step(&mut sums, pairs.add(2), &places.inputs::<PAIRS, 1, 2>(tile, first, 2));
+            step(&mut sums, pairs.add(3), &places.inputs::<PAIRS, 2, 2>(tile, first, 3));
+        }
+        return sums;
+    }
     // SAFETY: runs are as the tile says: a tap has `units` units.
     unsafe {
         for tap in 0..tile.taps {
-            let runs = tile.runs.add(tap * rows + first).cast::<[*const u8; 2]>();
-            let mut x: [_; PAIRS] = core::array::from_fn(|p| *runs.add(p));
+            let mut x = places.runs::<PAIRS>(tile, tap, first);
             let units = units::<SPARSE>(tile, tap);
             if SPARSE {
                 let near = usize::from(all.near[tap].assume_init());
@@ -352,13 +588,14 @@ unsafe fn step<const PAIRS: usize>(sums: &mut Sums<PAIRS>, pair: *const Pair, in
 }
 
 /// The last step of a unit's tiles, with the per-channel vectors in the order of the sums.
-#[derive(Clone, Copy)]
 struct Last {
     /// What the sums begin with.
     begin: [int32x4_t; 8],
     range: Range,
-    /// The factors and [`Factor::less`](crate::finish::Factor::less) of them, if the sums are finished in registers.
-    factors: Option<[[[float32x4_t; 4]; 2]; 2]>,
+    /// Whether the sums are finished in registers.
+    plain: bool,
+    /// The factors and [`Factor::less`](crate::finish::Factor::less) of them.
+    factors: [[[float32x4_t; 2]; 4]; 2],
 }
 
 impl Last {
@@ -366,17 +603,26 @@ impl Last {
     /// As [`Micro::tile`].
     #[inline(always)]
     unsafe fn new(tile: &Tile) -> Self {
-        let plain = tile.hint & PLAIN != 0 && tile.residual.is_null();
         // SAFETY: the unit is prepared.
         let Shared { begin, by, less } = unsafe { shared_i8(tile) };
-        let float = |from: &[float32x4_t; 4]| {
-            // SAFETY: NEON is part of every 64-bit Arm.
-            let [a, b, c, d, e, f, g, h] =
-                unsafe { twice(from.map(|f| vreinterpretq_s32_f32(f))).map(|f| vreinterpretq_f32_s32(f)) };
-            [[a, b, c, d], [e, f, g, h]]
+        // SAFETY: NEON is part of every 64-bit Arm.
+        let zero = unsafe { (vdupq_n_s32(0), vdupq_n_f32(0.0)) };
+        let mut last = Self {
+            begin: [zero.0; 8],
+            range: Range::from_hint(tile.hint),
+            plain: is_plain(tile),
+            factors: [[[zero.1; 2]; 4]; 2],
         };
-        let factors = plain.then(|| [float(by), float(less)]);
-        Self { begin: twice(*begin), range: Range::from_hint(tile.hint), factors }
+        for v in 0..4 {
+            [last.begin[2 * v], last.begin[2 * v + 1]] = twice(begin[v]);
+            for (to, from) in last.factors.iter_mut().zip([by, less]) {
+                // SAFETY: NEON is part of every 64-bit Arm.
+                let [low, high] = unsafe { twice(vreinterpretq_s32_f32(from[v])) };
+                // SAFETY: as above.
+                to[v] = unsafe { [vreinterpretq_f32_s32(low), vreinterpretq_f32_s32(high)] };
+            }
+        }
+        last
     }
 
     /// Stores pixels `first..first + 2 * PAIRS`.
@@ -384,15 +630,17 @@ impl Last {
     /// # Safety
     /// The pixels exist, or repeat the last one.
     #[inline(always)]
-    unsafe fn finish<const PAIRS: usize>(&self, tile: &Tile, first: usize, sums: Sums<PAIRS>) {
+    unsafe fn finish<const PAIRS: usize>(&self, tile: &Tile, first: usize, sums: Sums<PAIRS>, places: &impl Places) {
+        // SAFETY: the caller's promise.
+        let y = || unsafe { places.outputs::<PAIRS>(tile, first) };
         // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
         unsafe {
-            match (&self.factors, self.range) {
-                (Some(factors), Range::Whole) => store(tile, first, sums, factors, Range::Whole),
-                (Some(factors), Range::Tiny) => store(tile, first, sums, factors, Range::Tiny),
-                (Some(factors), Range::Relu) => store(tile, first, sums, factors, Range::Relu),
-                (Some(factors), Range::Any) => store(tile, first, sums, factors, Range::Any),
-                (None, range) => {
+            match (self.plain, self.range) {
+                (true, Range::Whole) => store(tile, y(), sums, &self.factors, Range::Whole),
+                (true, Range::Tiny) => store(tile, y(), sums, &self.factors, Range::Tiny),
+                (true, Range::Relu) => store(tile, y(), sums, &self.factors, Range::Relu),
+                (true, Range::Any) => store(tile, y(), sums, &self.factors, Range::Any),
+                (false, range) => {
                     for (p, pair) in sums.into_iter().enumerate() {
                         let wide = pair.map(|sum| vreinterpretq_s64_s32(range.plain(sum)));
                         let rows: [[_; 4]; 2] = [
@@ -414,32 +662,38 @@ impl Last {
 #[inline(always)]
 unsafe fn store<const PAIRS: usize>(
     tile: &Tile,
-    first: usize,
+    y: [[*mut u8; 2]; PAIRS],
     sums: Sums<PAIRS>,
-    [by, less]: &[[[float32x4_t; 4]; 2]; 2],
+    [by, less]: &[[[float32x4_t; 2]; 4]; 2],
     range: Range,
 ) {
     let requant = Requant::new(&tile.epilogue, range);
-    for (p, sums) in sums.into_iter().enumerate() {
-        let [a, b, c, d, e, f, g, h] = sums;
+    // SAFETY: NEON is part of every 64-bit Arm.
+    let mut codes = [[unsafe { vdup_n_s8(0) }; 4]; PAIRS];
+    // Four channels of all pixels, then the next four: their factors are loaded once.
+    for v in 0..4 {
+        let by = [again(&by[v][0]), again(&by[v][1])];
+        for p in 0..PAIRS {
+            codes[p][v] = requant.eight([sums[p][2 * v], sums[p][2 * v + 1]], by, &less[v]);
+        }
+    }
+    for (y, [a, b, c, d]) in y.into_iter().zip(codes) {
         // SAFETY: y has these pixels, of sixteen channels.
         unsafe {
             // Eight channels of both pixels each, two of one and two of the other in turns.
-            let low = vreinterpretq_s16_s8(requant.narrow16(requant.round16([a, b, c, d], &by[0], &less[0])));
-            let high = vreinterpretq_s16_s8(requant.narrow16(requant.round16([e, f, g, h], &by[1], &less[1])));
-            let y = tile.y.add(first + 2 * p);
-            vst1q_s8((*y).cast(), vreinterpretq_s8_s16(vuzp1q_s16(low, high)));
-            vst1q_s8((*y.add(1)).cast(), vreinterpretq_s8_s16(vuzp2q_s16(low, high)));
+            let [low, high] = [requant.clamp16(a, b), requant.clamp16(c, d)].map(|codes| vreinterpretq_s16_s8(codes));
+            vst1q_s8(y[0].cast(), vreinterpretq_s8_s16(vuzp1q_s16(low, high)));
+            vst1q_s8(y[1].cast(), vreinterpretq_s8_s16(vuzp2q_s16(low, high)));
         }
     }
 }
 
 /// Per-channel words in the order of the sums: each pair twice.
 #[inline(always)]
-fn twice(words: [int32x4_t; 4]) -> [int32x4_t; 8] {
+fn twice(words: int32x4_t) -> [int32x4_t; 2] {
     // SAFETY: NEON is part of every 64-bit Arm.
-    core::array::from_fn(|c| unsafe {
-        let pairs = vreinterpretq_s64_s32(words[c / 2]);
-        vreinterpretq_s32_s64(if c % 2 == 0 { vzip1q_s64(pairs, pairs) } else { vzip2q_s64(pairs, pairs) })
-    })
+    unsafe {
+        let pairs = vreinterpretq_s64_s32(words);
+        [vzip1q_s64(pairs, pairs), vzip2q_s64(pairs, pairs)].map(|pairs| vreinterpretq_s32_s64(pairs))
+    }
 }

@@ -18,13 +18,16 @@
 
 mod i8;
 mod i8mm;
+mod joined;
 mod number;
 #[cfg(sparrow_sve)]
 mod sve;
 
-use crate::simd::in_order;
+use crate::finish::PLAIN;
+use crate::simd::{in_order, own};
+use joined::Joined;
 use number::{F16, F16x4, F32, I8Dot, Number};
-use sparrow_kernels::conv::{Micro, Tile, accepts, drive, units};
+use sparrow_kernels::conv::{Line, Micro, Tile, accepts, drive, units};
 use sparrow_kernels::{Features, Kernel, Layout, Op};
 
 /// Sums of a tile.
@@ -50,25 +53,131 @@ impl<N: Number, const R: usize, const W: usize, const V: usize> Micro for Dense<
             match (tile.rows, narrow) {
                 (1, true) => single::<N, V, V>(tile, R),
                 (1, false) => single::<N, W, V>(tile, R),
-                (_, true) => dense::<N, R, V, V>(tile, R),
-                (_, false) => dense::<N, R, W, V>(tile, R),
+                (_, true) => dense::<N, R, V, V>(tile, &Listed { rows: R }),
+                (_, false) => dense::<N, R, W, V>(tile, &Listed { rows: R }),
+            }
+        }
+    }
+
+    fn takes_lines(tile: &Tile) -> bool {
+        takes_lines::<N, W>(tile)
+    }
+
+    #[inline(always)]
+    unsafe fn lines(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Line>) {
+        let mut weights = None;
+        while let Some(mut line) = next(tile) {
+            // SAFETY: the caller's promise. Weights are joined of one panel of int8.
+            unsafe {
+                if N::SIZE == 1 && joined::takes(tile, &line) && tile.rows >= R {
+                    let weights = weights.get_or_insert_with(|| joined::weights(tile));
+                    let joined = Joined::new(&line);
+                    while tile.rows >= R {
+                        N::joined::<R, W>(tile, &joined, &line, weights);
+                        line.step(R);
+                        tile.rows -= R;
+                    }
+                }
+                while tile.rows >= R {
+                    dense::<N, R, W, V>(tile, &line);
+                    line.step(R);
+                    tile.rows -= R;
+                }
+                part::<Self>(tile, &line);
             }
         }
     }
 }
 
+/// Most taps of a line.
+const LINE_TAPS: usize = 3;
+
+/// Whether lines go to the tiles of this kind of numbers, of `W` vectors of channels. Others have too little to gain for the
+/// second copy of a tile.
+fn takes_lines<N: Number, const W: usize>(tile: &Tile) -> bool {
+    N::LINES && W == 4 && tile.rows > 1 && tile.taps <= LINE_TAPS && tile.hint & PLAIN != 0
+}
+
+/// The last pixels of a line, less than a tile.
+///
 /// # Safety
-/// As [`Micro::tile`]; `rows` entries of runs to a tap, at least `R`.
+/// As [`Micro::lines`]; [`takes_lines`] took it.
+#[inline(never)]
+unsafe fn part<M: Micro>(tile: &mut Tile, line: &Line) {
+    let mut runs = [line.x; LINE_TAPS * MAX_TILE];
+    let mut y = [line.y; MAX_TILE];
+    for row in 0..tile.rows.next_multiple_of(M::ROWS) {
+        let at = row.min(tile.rows - 1);
+        y[row] = line.y.wrapping_add(at * line.y_step);
+        for tap in 0..tile.taps {
+            runs[tap * M::ROWS + row] = line.x.wrapping_add(tap * line.x_tap + at * line.x_step);
+        }
+    }
+    if tile.rows > 0 {
+        // SAFETY: the caller's promise.
+        unsafe { M::tile(&Tile { runs: runs.as_ptr(), y: y.as_ptr(), ..*tile }) };
+    }
+}
+
+/// Most pixels of a tile.
+const MAX_TILE: usize = 12;
+
+/// Where the pixels of a whole tile are.
+trait Places {
+    /// The run of a pixel.
+    ///
+    /// # Safety
+    /// Tap and pixel are the tile's.
+    unsafe fn run(&self, tile: &Tile, tap: usize, r: usize) -> *const u8;
+    /// The last step.
+    ///
+    /// # Safety
+    /// As [`Number::finish`].
+    unsafe fn finish<N: Number, const R: usize, const W: usize>(&self, tile: &Tile, sums: Sums<N, R, W>);
+}
+
+/// As the tile's addresses say, `rows` to a tap.
+struct Listed {
+    rows: usize,
+}
+
+impl Places for Listed {
+    #[inline(always)]
+    unsafe fn run(&self, tile: &Tile, tap: usize, r: usize) -> *const u8 {
+        // SAFETY: the caller's promise.
+        unsafe { *tile.runs.add(tap * self.rows + r) }
+    }
+    #[inline(always)]
+    unsafe fn finish<N: Number, const R: usize, const W: usize>(&self, tile: &Tile, sums: Sums<N, R, W>) {
+        // SAFETY: the caller's promise.
+        unsafe { N::finish(tile, sums) }
+    }
+}
+
+/// At one distance.
+impl Places for Line {
+    #[inline(always)]
+    unsafe fn run(&self, _: &Tile, tap: usize, r: usize) -> *const u8 {
+        own(self.x.wrapping_add(tap * self.x_tap + r * self.x_step))
+    }
+    #[inline(always)]
+    unsafe fn finish<N: Number, const R: usize, const W: usize>(&self, tile: &Tile, sums: Sums<N, R, W>) {
+        // SAFETY: the caller's promise.
+        unsafe { N::finish_line(tile, self, sums) }
+    }
+}
+
+/// # Safety
+/// As [`Micro::tile`]; the places are its.
 #[inline(always)]
-unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(tile: &Tile, rows: usize) {
+unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(tile: &Tile, places: &impl Places) {
     // SAFETY: bias, weights and runs are as the tile says: a tap has `units` units, padded by `check`'s promise.
     unsafe {
         let mut sums: Sums<N, R, W> = N::begin(tile);
         let units = tile.kc.div_ceil(N::UNIT / N::SIZE);
         let mut weights = tile.weights;
         for tap in 0..tile.taps {
-            let runs = tile.runs.add(tap * rows);
-            let mut x: [*const u8; R] = core::array::from_fn(|r| *runs.add(r));
+            let mut x: [*const u8; R] = core::array::from_fn(|r| places.run(tile, tap, r));
             let blocks = units / N::LANES;
             if blocks > 0 {
                 let mut feed =
@@ -91,7 +200,7 @@ unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(tile:
             if units % N::LANES == 0 {
                 continue;
             }
-            x = core::array::from_fn(|r| (*runs.add(r)).add(16 * blocks));
+            x = core::array::from_fn(|r| places.run(tile, tap, r).add(16 * blocks));
             for _ in 0..units % N::LANES {
                 let mut feed =
                     Feed { weights: load::<N, W, V>(weights, tile.panel_stride), inputs: x.map(|x| N::load_unit(x)) };
@@ -101,7 +210,7 @@ unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(tile:
                 weights = weights.add(V * N::VECTOR);
             }
         }
-        N::finish(tile, sums);
+        places.finish::<N, R, W>(tile, sums);
     }
 }
 
@@ -196,7 +305,7 @@ const SETS: usize = 4;
 /// One pixel. Its `W` sums alone would wait for one another: lanes take turns with four sets of them.
 ///
 /// # Safety
-/// As [`dense`].
+/// As [`Micro::tile`]; `rows` entries of runs to a tap.
 #[inline(never)]
 unsafe fn single<N: Number, const W: usize, const V: usize>(tile: &Tile, rows: usize) {
     // SAFETY: bias, weights and runs are as the tile says.
@@ -238,31 +347,55 @@ impl<N: Number, const R: usize, const W: usize> Micro for Sparse<N, R, W> {
     #[inline(always)]
     unsafe fn tile(tile: &Tile) {
         // SAFETY: the caller's promise. With one pixel the others are its copies.
-        unsafe { if tile.rows == 1 { sparse_single::<N, W>(tile, R) } else { sparse::<N, R, W>(tile, R) } }
+        unsafe {
+            if tile.rows == 1 {
+                sparse_single::<N, W>(tile, R);
+            } else {
+                sparse::<N, R, W>(tile, &Listed { rows: R });
+            }
+        }
+    }
+
+    fn takes_lines(tile: &Tile) -> bool {
+        takes_lines::<N, W>(tile)
+    }
+
+    #[inline(always)]
+    unsafe fn lines(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Line>) {
+        while let Some(mut line) = next(tile) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                while tile.rows >= R {
+                    sparse::<N, R, W>(tile, &line);
+                    line.step(R);
+                    tile.rows -= R;
+                }
+                part::<Self>(tile, &line);
+            }
+        }
     }
 }
 
 /// One pixel.
 ///
 /// # Safety
-/// As [`sparse`].
+/// As [`Micro::tile`]; `rows` entries of runs to a tap.
 #[inline(never)]
 unsafe fn sparse_single<N: Number, const W: usize>(tile: &Tile, rows: usize) {
     // SAFETY: the caller's promise.
-    unsafe { sparse::<N, 1, W>(tile, rows) }
+    unsafe { sparse::<N, 1, W>(tile, &Listed { rows }) }
 }
 
 /// # Safety
-/// As [`Micro::tile`]; `rows` entries of runs to a tap, at least `R`.
+/// As [`Micro::tile`]; the places are its.
 #[inline(always)]
-unsafe fn sparse<N: Number, const R: usize, const W: usize>(tile: &Tile, rows: usize) {
+unsafe fn sparse<N: Number, const R: usize, const W: usize>(tile: &Tile, places: &impl Places) {
     // SAFETY: bias, weights, index and runs are as the tile says.
     unsafe {
         let mut sums: Sums<N, R, W> = N::begin(tile);
         let (mut weights, mut positions) = (tile.weights, tile.positions);
         for tap in 0..tile.taps {
-            let runs = tile.runs.add(tap * rows);
-            let x: [*const u8; R] = core::array::from_fn(|r| *runs.add(r));
+            let x: [*const u8; R] = core::array::from_fn(|r| places.run(tile, tap, r));
             let kept = usize::from(*tile.counts.add(tap));
             if kept == 0 {
                 continue;
@@ -279,7 +412,7 @@ unsafe fn sparse<N: Number, const R: usize, const W: usize>(tile: &Tile, rows: u
             }
             (positions, weights) = (positions.add(1), weights.add(W * N::VECTOR));
         }
-        N::finish(tile, sums);
+        places.finish::<N, R, W>(tile, sums);
     }
 }
 

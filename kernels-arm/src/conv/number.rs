@@ -1,12 +1,13 @@
 //! The kinds of numbers the tile loop multiplies.
 
+use super::joined::{self, Joined};
 use super::{Ahead, Feed, SETS, Sums, load, step, turn};
 use crate::finish::{Factor, PLAIN, Range, Requant, Slow, is_plain};
 use crate::simd::*;
 use core::arch::aarch64::*;
 use core::mem::MaybeUninit;
 use sparrow_kernels::DType;
-use sparrow_kernels::conv::{ROOM, Tile};
+use sparrow_kernels::conv::{Line, ROOM, Tile};
 
 /// How one kind of number is loaded, multiplied and finished.
 ///
@@ -65,6 +66,21 @@ pub trait Number {
         Self: Sized;
     /// The last step.
     unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[Self::Sum; W]; R]);
+    /// Whether [`Number::finish_line`] is there.
+    const LINES: bool = false;
+    /// The last step of pixels of a line, a plain one.
+    unsafe fn finish_line<const R: usize, const W: usize>(_tile: &Tile, _line: &Line, _sums: [[Self::Sum; W]; R]) {
+        unreachable!("lines are refused")
+    }
+    /// `R` pixels of a line that [`Joined`] takes.
+    unsafe fn joined<const R: usize, const W: usize>(
+        _tile: &Tile,
+        _joined: &Joined,
+        _line: &Line,
+        _weights: &joined::Weights,
+    ) {
+        unreachable!("lines are refused")
+    }
 }
 
 macro_rules! steps {
@@ -421,6 +437,42 @@ impl Number for I8Dot {
         // SAFETY: the caller's promise.
         unsafe { finish_i8(tile, 0, sums) }
     }
+
+    const LINES: bool = true;
+    #[inline(always)]
+    unsafe fn finish_line<const R: usize, const W: usize>(tile: &Tile, line: &Line, sums: [[int32x4_t; W]; R]) {
+        let y = core::array::from_fn(|r| line.y.wrapping_add(r * line.y_step));
+        // SAFETY: the caller's promise.
+        unsafe { store_ranges(tile, y, sums) }
+    }
+    #[inline(always)]
+    unsafe fn joined<const R: usize, const W: usize>(
+        tile: &Tile,
+        joined: &Joined,
+        line: &Line,
+        weights: &joined::Weights,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums: [[int32x4_t; W]; R] = Self::begin(tile);
+            macro_rules! units {
+                ($last:literal: $($unit:literal)*) => {
+                    let x = joined.inputs::<R, $last>(line);
+                    $(
+                        for v in 0..W {
+                            let w = vreinterpretq_s8_s32(weights[$unit][v]);
+                            for r in 0..R {
+                                sums[r][v] = sdot_lane::<{ $unit % 4 }>(sums[r][v], w, x[r]);
+                            }
+                        }
+                    )*
+                };
+            }
+            units!(false: 0 1 2 3);
+            units!(true: 4 5 6);
+            Self::finish_line(tile, line, sums);
+        }
+    }
 }
 
 /// What the tiles of an int8 unit share, of up to sixteen channels.
@@ -478,15 +530,8 @@ pub unsafe fn shared_i8(tile: &Tile) -> &Shared {
 pub unsafe fn finish_i8<const R: usize, const W: usize>(tile: &Tile, first: usize, sums: [[int32x4_t; W]; R]) {
     let range = Range::from_hint(tile.hint);
     if tile.hint & PLAIN != 0 && tile.residual.is_null() {
-        // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
-        unsafe {
-            match range {
-                Range::Whole => store_i8(tile, first, sums, Range::Whole),
-                Range::Tiny => store_i8(tile, first, sums, Range::Tiny),
-                Range::Relu => store_i8(tile, first, sums, Range::Relu),
-                Range::Any => store_i8(tile, first, sums, Range::Any),
-            }
-        }
+        // SAFETY: the caller's promise.
+        unsafe { store_ranges(tile, outputs(tile, first), sums) }
     } else {
         let mut spilled = [const { [const { MaybeUninit::<int32x4_t>::uninit() }; W] }; R];
         for (to, sums) in spilled.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
@@ -514,16 +559,37 @@ pub unsafe fn slow_i8(tile: &Tile, pixels: core::ops::Range<usize>, sums: *const
     }
 }
 
+/// Stores pixels whose last step is a plain one.
+///
 /// # Safety
 /// As [`finish_i8`]; every channel of the `W` vectors exists.
 #[inline(always)]
-unsafe fn store_i8<const R: usize, const W: usize>(tile: &Tile, first: usize, sums: [[int32x4_t; W]; R], range: Range) {
+unsafe fn store_ranges<const R: usize, const W: usize>(tile: &Tile, y: [*mut u8; R], sums: [[int32x4_t; W]; R]) {
+    // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
+    unsafe {
+        match Range::from_hint(tile.hint) {
+            Range::Whole => store_i8(tile, y, sums, Range::Whole),
+            Range::Tiny => store_i8(tile, y, sums, Range::Tiny),
+            Range::Relu => store_i8(tile, y, sums, Range::Relu),
+            Range::Any => store_i8(tile, y, sums, Range::Any),
+        }
+    }
+}
+
+/// # Safety
+/// As [`store_ranges`].
+#[inline(always)]
+unsafe fn store_i8<const R: usize, const W: usize>(
+    tile: &Tile,
+    y: [*mut u8; R],
+    sums: [[int32x4_t; W]; R],
+    range: Range,
+) {
     let requant = Requant::new(&tile.epilogue, range);
     // SAFETY: the unit is prepared; y has `ROWS` pixels, of `4 * W` channels.
     unsafe {
         let Shared { by, less, .. } = shared_i8(tile);
         let by = *by;
-        let y: [_; R] = outputs(tile, first);
         // All of them before the first is stored: an in-order core has something to do while each waits.
         let mut codes = sums;
         for codes in &mut codes {

@@ -64,7 +64,7 @@ impl<const SPARSE: bool> RowMicro for Dot<SPARSE> {
     }
 }
 
-/// Whether the last step is a plain one and the kernel one that [`Eight::pair`] and [`Eight::slide`] make.
+/// Whether the last step is a plain one and the kernel one that [`Sliding::pair`] and [`Sliding::slide`] make.
 fn slides(row: &Row) -> bool {
     is_plain(&row.epilogue, DType::I8, !row.residual.is_null())
         && (row.kh, row.kw, row.dil_w) == (3, 3, 1)
@@ -87,20 +87,60 @@ unsafe fn dense(row: &Row) {
 /// Channels `first..`, a multiple of eight.
 ///
 /// # Safety
-/// As [`RowMicro::row`]; it is one row, or one whose pairs [`Eight::pair`] makes.
+/// As [`RowMicro::row`]; it is one row, or one whose pairs [`Sliding::pair`] makes.
 #[inline(never)]
-unsafe fn channels(row: &Row, first: usize) {
-    let mut room = Room { kernel: [[ZERO; GROUPS]; WIDTH], columns: [ZERO; COLUMNS] };
-    for channel in (first..row.channels).step_by(8) {
-        let block = row.weights.wrapping_add(channel / 16 * row.kh * row.kw * 16 + channel % 16);
-        // SAFETY: the channel and its weights exist. The last few channels go row by row.
-        unsafe {
-            if row.rows > 1 && row.channels - channel < 8 {
-                return (0..row.rows).for_each(|n| channels(&row.one(n), channel));
+unsafe fn channels(row: &Row, mut first: usize) {
+    // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
+    unsafe {
+        if slides(row) {
+            let whole = row.channels - row.channels % 8;
+            match (row.stride_w, Range::from_hint(row.hint)) {
+                (1, Range::Relu) => eights::<true>(row, first..whole, Range::Relu),
+                (1, Range::Whole) => eights::<true>(row, first..whole, Range::Whole),
+                (1, _) => eights::<true>(row, first..whole, Range::Tiny),
+                (_, Range::Relu) => eights::<false>(row, first..whole, Range::Relu),
+                (_, Range::Whole) => eights::<false>(row, first..whole, Range::Whole),
+                (_, _) => eights::<false>(row, first..whole, Range::Tiny),
             }
-            Eight { row, channel, weights: block, room: &mut room }.run();
+            first = whole;
+        }
+        // The last few channels go row by row.
+        if first < row.channels {
+            (0..row.rows).for_each(|n| windows(&row.one(n), first));
         }
     }
+}
+
+/// Channels of a row that [slides], a multiple of eight of them.
+///
+/// # Safety
+/// As [`channels`].
+#[inline(always)]
+unsafe fn eights<const PAIR: bool>(row: &Row, channels: core::ops::Range<usize>, range: Range) {
+    for channel in channels.step_by(8) {
+        let sliding = Sliding { row, channel, weights: weights(row, channel) };
+        // SAFETY: the caller's promise; eight channels exist.
+        unsafe { if PAIR { sliding.pair(range) } else { sliding.slide(range) } }
+    }
+}
+
+/// Channels `first..`, a multiple of eight, of any row.
+///
+/// # Safety
+/// As [`RowMicro::row`]; it is one row.
+#[inline(never)]
+unsafe fn windows(row: &Row, first: usize) {
+    let mut room = Room { kernel: [[ZERO; GROUPS]; WIDTH], columns: [ZERO; COLUMNS] };
+    for channel in (first..row.channels).step_by(8) {
+        // SAFETY: the channel and its weights exist.
+        unsafe { Eight { row, channel, weights: weights(row, channel), room: &mut room }.run() };
+    }
+}
+
+/// The weights of a channel, a multiple of eight: all taps, 16 bytes from one to the next.
+#[inline(always)]
+fn weights(row: &Row, channel: usize) -> *const u8 {
+    row.weights.wrapping_add(channel / 16 * row.kh * row.kw * 16 + channel % 16)
 }
 
 /// The row, a block of 16 channels after the other as a dense one, since dropped taps save nothing.
@@ -175,11 +215,152 @@ unsafe fn turn_few(rows: [(*const u8, usize); 4], count: usize, to: &mut [Turned
     }
 }
 
+/// Eight channels of a row that [`slides`].
+struct Sliding<'a> {
+    row: &'a Row,
+    channel: usize,
+    /// Of these channels.
+    weights: *const u8,
+}
+
+impl Sliding<'_> {
+    /// The turned weights of each column.
+    #[inline(always)]
+    fn weights(&self) -> [Turned; 3] {
+        // SAFETY: there are nine taps.
+        let tap = |tap: usize| unsafe { vld1_s8(self.weights.add(16 * tap).cast()) };
+        core::array::from_fn(|kx| turn([tap(kx), tap(3 + kx), tap(6 + kx), ZERO_ROW]))
+    }
+
+    /// The row of a 3x3 kernel with stride 1, or two rows. Columns stay where they are, and their names take turns.
+    ///
+    /// # Safety
+    /// As [`RowMicro::row`]; eight channels exist and the row [`slides`].
+    #[inline(always)]
+    unsafe fn pair(&self, range: Range) {
+        let row = self.row;
+        // SAFETY: NEON is part of every 64-bit Arm. One row on.
+        let next = |v: int8x16_t| unsafe { vreinterpretq_s8_s32(vshlq_n_s32::<8>(vreinterpretq_s32_s8(v))) };
+        let [left, middle, right] = self.weights();
+        let both = |[low, high]: Turned| [[low, high], [next(low), next(high)]];
+        let weights = [both(left), both(middle), both(right)];
+        // SAFETY: there are three input rows for each output row; columns below `in_w` and the outputs exist, with eight
+        // channels.
+        unsafe {
+            let last = Last::new(row, self.channel, range);
+            let inputs = core::array::from_fn(|ky| *row.inputs.add(if ky < 3 { ky } else { row.rows * 3 - 1 }));
+            let mut input = Columns::<4>::new(row, inputs, self.channel);
+            let (mut a, mut b) = (input.next::<false>(), input.next::<false>());
+            // A row without a neighbour is one for itself, which is stored first.
+            let (mut y, next) = (row.y.add(self.channel), (row.rows - 1) * row.y_row);
+            macro_rules! output {
+                ($a:expr, $b:expr, $c:expr) => {
+                    let mut sums = [last.begin(), last.begin()];
+                    for (weights, column) in weights.iter().zip([$a, $b, $c]) {
+                        for (sums, weights) in sums.iter_mut().zip(weights) {
+                            *sums = [sdot(sums[0], weights[0], column[0]), sdot(sums[1], weights[1], column[1])];
+                        }
+                    }
+                    let codes = [last.codes(sums[0]), last.codes(sums[1])];
+                    vst1_s8(y.wrapping_add(next).cast(), codes[1]);
+                    vst1_s8(y.cast(), codes[0]);
+                    y = y.wrapping_add(row.y_step);
+                };
+            }
+            // A pad wider than the kernel: outputs whose last column is left of the picture.
+            let before = usize::try_from(-input.at).unwrap_or(0).min(row.out_w);
+            for _ in 0..before {
+                let c = input.next::<false>();
+                output!(a, b, c);
+                (a, b) = (b, c);
+            }
+            // Then those whose last column is in the picture.
+            let inside = usize::try_from(row.in_w as isize - input.at).unwrap_or(0).min(row.out_w - before);
+            if inside > 0 {
+                let mut left = inside;
+                (a, b) = loop {
+                    let c = input.next::<true>();
+                    output!(a, b, c);
+                    if left == 1 {
+                        break (b, c);
+                    }
+                    a = input.next::<true>();
+                    output!(b, c, a);
+                    if left == 2 {
+                        break (c, a);
+                    }
+                    b = input.next::<true>();
+                    output!(c, a, b);
+                    if left == 3 {
+                        break (a, b);
+                    }
+                    left -= 3;
+                };
+            }
+            for _ in before + inside..row.out_w {
+                let c = input.next::<false>();
+                output!(a, b, c);
+                (a, b) = (b, c);
+            }
+        }
+    }
+
+    /// The row of a 3x3 kernel with stride 2, two outputs at a time, so that their instructions need not wait for one another.
+    ///
+    /// # Safety
+    /// As [`Self::pair`]; it is one row.
+    #[inline(always)]
+    unsafe fn slide(&self, range: Range) {
+        let (row, weights) = (self.row, self.weights());
+        // SAFETY: as in `pair`.
+        unsafe {
+            let last = Last::new(row, self.channel, range);
+            let inputs = core::array::from_fn(|ky| *row.inputs.add(ky));
+            let mut input = Columns::<3>::new(row, inputs, self.channel);
+            let mut columns = [ZERO; 5];
+            columns[4] = input.next::<false>();
+            let (mut y, mut left) = (row.y.add(self.channel), row.out_w);
+            loop {
+                // Two outputs take five columns, the next two begin with the last of them.
+                columns[0] = columns[4];
+                macro_rules! two {
+                    ($inside:literal) => {
+                        for column in &mut columns[1..] {
+                            *column = input.next::<$inside>();
+                        }
+                    };
+                }
+                if input.inside(4) {
+                    two!(true);
+                } else {
+                    two!(false);
+                }
+                let mut sums = [last.begin(), last.begin()];
+                for (kx, weights) in weights.iter().enumerate() {
+                    for (out, sums) in sums.iter_mut().enumerate() {
+                        let column = columns[2 * out + kx];
+                        *sums = [sdot(sums[0], weights[0], column[0]), sdot(sums[1], weights[1], column[1])];
+                    }
+                }
+                let codes = [last.codes(sums[0]), last.codes(sums[1])];
+                // The second of an odd number goes where the first will.
+                vst1_s8(y.wrapping_add(usize::from(left > 1) * row.y_step).cast(), codes[1]);
+                vst1_s8(y.cast(), codes[0]);
+                if left <= 2 {
+                    return;
+                }
+                y = y.wrapping_add(2 * row.y_step);
+                left -= 2;
+            }
+        }
+    }
+}
+
 /// Eight channels (or the last few) of a row.
 struct Eight<'a> {
     row: &'a Row,
     channel: usize,
-    /// Of these channels, all taps, 16 bytes from one to the next.
+    /// Of these channels, as [`weights`] says.
     weights: *const u8,
     room: &'a mut Room,
 }
@@ -293,148 +474,10 @@ impl Eight<'_> {
         // SAFETY: the caller's promise.
         let tap = |tap: usize| unsafe { vld1_s8(weights.add(16 * tap).cast()) };
         let row = self.row;
-        if slides(row) && row.channels - self.channel >= 8 {
-            // SAFETY: the caller's promise; eight channels exist.
-            return unsafe {
-                match (row.stride_w, Range::from_hint(row.hint)) {
-                    (1, Range::Relu) => self.pair(tap, Range::Relu),
-                    (1, Range::Whole) => self.pair(tap, Range::Whole),
-                    (1, _) => self.pair(tap, Range::Tiny),
-                    (_, Range::Relu) => self.slide(tap, Range::Relu),
-                    (_, Range::Whole) => self.slide(tap, Range::Whole),
-                    (_, _) => self.slide(tap, Range::Tiny),
-                }
-            };
-        }
         match (row.kh, row.kw, row.dil_w) {
             (3, 3, 1) => self.windows::<3>(tap),
             (5, 5, 1) => self.windows::<5>(tap),
             _ => self.windows::<0>(tap),
-        }
-    }
-
-    /// The row of a 3x3 kernel with stride 1, or two rows. Columns stay where they are, and their names take turns.
-    ///
-    /// # Safety
-    /// As [`Eight::run`]; eight channels exist and the row [`slides`].
-    #[inline(always)]
-    unsafe fn pair(&self, tap: impl Fn(usize) -> int8x8_t, range: Range) {
-        let row = self.row;
-        let weights: [[Turned; 2]; 3] = core::array::from_fn(|kx| {
-            let first = turn([tap(kx), tap(3 + kx), tap(6 + kx), ZERO_ROW]);
-            // SAFETY: NEON is part of every 64-bit Arm. One row on.
-            let next = |v: int8x16_t| unsafe { vreinterpretq_s8_s32(vshlq_n_s32::<8>(vreinterpretq_s32_s8(v))) };
-            [first, first.map(next)]
-        });
-        // SAFETY: there are three input rows for each output row; columns below `in_w` and the outputs exist, with eight
-        // channels.
-        unsafe {
-            let last = Last::new(row, self.channel, range);
-            let inputs = core::array::from_fn(|ky| *row.inputs.add(if ky < 3 { ky } else { row.rows * 3 - 1 }));
-            let mut input = Columns::<4>::new(row, inputs, self.channel);
-            let (mut a, mut b) = (input.next::<false>(), input.next::<false>());
-            // A row without a neighbour is one for itself, which is stored first.
-            let (mut y, next) = (row.y.add(self.channel), (row.rows - 1) * row.y_row);
-            macro_rules! output {
-                ($a:expr, $b:expr, $c:expr) => {
-                    let mut sums = [last.begin(), last.begin()];
-                    for (weights, column) in weights.iter().zip([$a, $b, $c]) {
-                        for (sums, weights) in sums.iter_mut().zip(weights) {
-                            *sums = [sdot(sums[0], weights[0], column[0]), sdot(sums[1], weights[1], column[1])];
-                        }
-                    }
-                    let codes = [last.codes(sums[0]), last.codes(sums[1])];
-                    vst1_s8(y.wrapping_add(next).cast(), codes[1]);
-                    vst1_s8(y.cast(), codes[0]);
-                    y = y.wrapping_add(row.y_step);
-                };
-            }
-            // A pad wider than the kernel: outputs whose last column is left of the picture.
-            let before = usize::try_from(-input.at).unwrap_or(0).min(row.out_w);
-            for _ in 0..before {
-                let c = input.next::<false>();
-                output!(a, b, c);
-                (a, b) = (b, c);
-            }
-            // Then those whose last column is in the picture.
-            let inside = usize::try_from(row.in_w as isize - input.at).unwrap_or(0).min(row.out_w - before);
-            if inside > 0 {
-                let mut left = inside;
-                (a, b) = loop {
-                    let c = input.next::<true>();
-                    output!(a, b, c);
-                    if left == 1 {
-                        break (b, c);
-                    }
-                    a = input.next::<true>();
-                    output!(b, c, a);
-                    if left == 2 {
-                        break (c, a);
-                    }
-                    b = input.next::<true>();
-                    output!(c, a, b);
-                    if left == 3 {
-                        break (a, b);
-                    }
-                    left -= 3;
-                };
-            }
-            for _ in before + inside..row.out_w {
-                let c = input.next::<false>();
-                output!(a, b, c);
-                (a, b) = (b, c);
-            }
-        }
-    }
-
-    /// The row of a 3x3 kernel with stride 2, two outputs at a time, so that their instructions need not wait for one another.
-    ///
-    /// # Safety
-    /// As [`Eight::pair`]; it is one row.
-    #[inline(always)]
-    unsafe fn slide(&self, tap: impl Fn(usize) -> int8x8_t, range: Range) {
-        let row = self.row;
-        let weights: [Turned; 3] = core::array::from_fn(|kx| turn([tap(kx), tap(3 + kx), tap(6 + kx), ZERO_ROW]));
-        // SAFETY: as in `pair`.
-        unsafe {
-            let last = Last::new(row, self.channel, range);
-            let inputs = core::array::from_fn(|ky| *row.inputs.add(ky));
-            let mut input = Columns::<3>::new(row, inputs, self.channel);
-            let mut columns = [ZERO; 5];
-            columns[4] = input.next::<false>();
-            let (mut y, mut left) = (row.y.add(self.channel), row.out_w);
-            loop {
-                // Two outputs take five columns, the next two begin with the last of them.
-                columns[0] = columns[4];
-                macro_rules! two {
-                    ($inside:literal) => {
-                        for column in &mut columns[1..] {
-                            *column = input.next::<$inside>();
-                        }
-                    };
-                }
-                if input.inside(4) {
-                    two!(true);
-                } else {
-                    two!(false);
-                }
-                let mut sums = [last.begin(), last.begin()];
-                for (kx, weights) in weights.iter().enumerate() {
-                    for (out, sums) in sums.iter_mut().enumerate() {
-                        let column = columns[2 * out + kx];
-                        *sums = [sdot(sums[0], weights[0], column[0]), sdot(sums[1], weights[1], column[1])];
-                    }
-                }
-                let codes = [last.codes(sums[0]), last.codes(sums[1])];
-                // The second of an odd number goes where the first will.
-                vst1_s8(y.wrapping_add(usize::from(left > 1) * row.y_step).cast(), codes[1]);
-                vst1_s8(y.cast(), codes[0]);
-                if left <= 2 {
-                    return;
-                }
-                y = y.wrapping_add(2 * row.y_step);
-                left -= 2;
-            }
         }
     }
 

@@ -113,6 +113,40 @@ const CONVOLUTIONS: &[Shape] = &[
         pixel: Some(3),
         ..PLAIN
     },
+    // The same in a frame: windows inside, odd and even counts of them, and rows of one pixel.
+    Shape {
+        batch: 2,
+        input: [7, 33],
+        oc: 36,
+        kc: 9,
+        kernel: [3, 1],
+        stride: [2, 2],
+        pads: [0, 0, 0, -2],
+        pixel: Some(3),
+        ..PLAIN
+    },
+    Shape {
+        input: [5, 19],
+        oc: 16,
+        kc: 9,
+        kernel: [3, 1],
+        stride: [1, 2],
+        pads: [0, 0, 0, -2],
+        pixel: Some(3),
+        ..PLAIN
+    },
+    Shape {
+        input: [9, 4],
+        oc: 16,
+        kc: 9,
+        kernel: [3, 1],
+        stride: [1, 2],
+        pads: [0, 0, 0, -2],
+        pixel: Some(3),
+        ..PLAIN
+    },
+    Shape { input: [9, 30], oc: 16, kc: 9, kernel: [3, 1], pads: [0, 0, 0, -2], pixel: Some(3), ..PLAIN },
+    Shape { input: [9, 30], oc: 32, kc: 8, kernel: [3, 1], stride: [2, 2], dilation: [2, 1], ..PLAIN },
     Shape { input: [13, 13], oc: 16, kc: 4, kernel: [11, 11], stride: [4, 4], pads: [2; 4], ..PLAIN },
     Shape { input: [6, 7], oc: 7, kc: 3, kernel: [2, 2], pads: [-1, -2, -1, 0], ..PLAIN },
     // Tiles within a row, whose windows overlap.
@@ -269,9 +303,13 @@ pub fn cases() -> Box<dyn Iterator<Item = ConvCase>> {
                 .enumerate()
                 .map(move |(j, &sparsity)| (i * 3 + j + layout.number() as usize, shape, sparsity))
         });
-        let sampled = [5, 11]
+        let sampled = [5, 11, 13]
             .into_iter()
             .flat_map(move |at| (0..48).map(move |n| (n, &shapes[at], if layout.is_sparse() { 0.4 } else { 0.0 })));
+        // First layers, whose kernels have loops of their own where the last step is a plain one.
+        let joined = shapes.iter().filter(|shape| shape.kernel == [3, 1]);
+        let joined =
+            joined.flat_map(move |shape| (0..32).map(move |n| (n, shape, if layout.is_sparse() { 0.4 } else { 0.0 })));
         // Some variants of each, enough for every activation, with and without residuals.
         let dense_f32 = layout == Layout::DenseF32;
         let winograd = WINOGRAD.iter().filter(move |_| dense_f32);
@@ -281,6 +319,7 @@ pub fn cases() -> Box<dyn Iterator<Item = ConvCase>> {
         let square = square.flat_map(|(i, shape)| [i, i + 3].map(|n| (n, shape)));
         let dtype = layout.spec().dtype;
         each.chain(sampled)
+            .chain(joined)
             .chain(winograd)
             .map(move |(n, shape, sparsity)| (n, shape, sparsity, Variant::nth(n, dtype)))
             .chain(square.map(move |(n, shape)| (n, shape, 0.0, Variant::usual(n, dtype))))
