@@ -1,6 +1,7 @@
-//! Convolutions: one tile for f32 and int8, dense and sparse.
+//! Convolutions on inputs where they lie, dense and sparse: f32, f16, and int8 on Arm's engines. Those of x86 take int8 from a copy
+//! ([`staged`]).
 //!
-//! A tile is up to `ROWS` pixels by one block of channels. It is walked in passes of `A * E::LANES` channels, a pass in
+//! A tile is up to `ROWS` pixels by one block of channels. It is walked in passes of `4 * A` channels, a pass in
 //! steps of `R` pixels, and a step keeps `R * A` accumulators in registers over all taps and units:
 //!
 //! ```text
@@ -37,7 +38,7 @@ impl<E: Direct, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
     const PANELS: usize = 1;
 
     unsafe fn tile(tile: &Tile) {
-        for c0 in (0..BLOCK.min(tile.channels)).step_by(A * E::LANES) {
+        for c0 in (0..BLOCK.min(tile.channels)).step_by(A * 4) {
             // SAFETY: the tile has channel `c0`, and its block all that follow.
             unsafe { Self::pass(tile, c0) };
         }
@@ -159,7 +160,7 @@ impl<E: Direct, const R: usize, const A: usize, const BLOCK: usize, const SPARSE
         unsafe {
             let x = x.map(|x| E::input(x.add(at)));
             for a in 0..A {
-                let w = E::weights(weights.add(a * E::LANES * E::UNIT));
+                let w = E::weights(weights.add(a * 4 * E::UNIT));
                 for r in 0..R {
                     sums[r][a] = E::step(sums[r][a], w, x[r]);
                 }

@@ -1,7 +1,8 @@
 //! How products are summed: one [`Engine`] per way, all fed by the same loop nest.
 //!
 //! In every layout a packed unit has as many bytes a channel as it reads of the input: 4 for one f32 or 4 consecutive
-//! int8 positions, 2 for one f16. An engine says how many channels one accumulator serves and what one step does.
+//! int8 positions, 2 for one f16. An engine says what one step does, and where it takes its inputs: [`Direct`] from the picture,
+//! [`Staged`] from a copy.
 //!
 //! ```text
 //!         accumulator                    weights            input
@@ -25,8 +26,6 @@ use crate::simd::{load, multiply_add, store};
 
 /// A way to multiply and add.
 pub trait Engine {
-    /// Channels of one accumulator.
-    const LANES: usize;
     /// Bytes of a unit of input, and of its weights for one channel.
     const UNIT: usize = 4;
     /// int8: the bias is i32 and results are requantized.
@@ -38,10 +37,6 @@ pub trait Engine {
     unsafe fn weights(p: *const u8) -> v128;
     /// `sum + w * x`.
     fn step(sum: v128, w: v128, x: v128) -> v128;
-    /// Spreads the first value of 4 channels over their `4 / LANES` accumulators.
-    fn spread(start: v128, sums: &mut [v128]);
-    /// Sums of 4 channels, from their `4 / LANES` accumulators.
-    fn gather(sums: &[v128]) -> v128;
 }
 
 /// An engine that takes inputs where they lie.
@@ -55,6 +50,8 @@ pub trait Direct: Engine {
 
 /// An engine of int8 that takes them from a copy.
 pub trait Staged: Engine {
+    /// Channels of one accumulator.
+    const LANES: usize;
     /// Bytes of a copied unit.
     const WORD: usize;
     /// Whether copied inputs are 128 too great, so that 128 times the sum of the weights is taken from every sum.
@@ -74,13 +71,16 @@ pub trait Staged: Engine {
     /// # Safety
     /// `WORD` bytes are readable.
     unsafe fn word(p: *const u8) -> v128;
+    /// Spreads the first value of 4 channels over their `4 / LANES` accumulators.
+    fn spread(start: v128, sums: &mut [v128]);
+    /// Sums of 4 channels, from their `4 / LANES` accumulators.
+    fn gather(sums: &[v128]) -> v128;
 }
 
 /// f32.
 pub struct Float;
 
 impl Engine for Float {
-    const LANES: usize = 4;
     const INTEGER: bool = false;
     #[inline(always)]
     unsafe fn weights(p: *const u8) -> v128 {
@@ -90,14 +90,6 @@ impl Engine for Float {
     #[inline(always)]
     fn step(sum: v128, w: v128, x: v128) -> v128 {
         multiply_add(w, x, sum)
-    }
-    #[inline(always)]
-    fn spread(start: v128, sums: &mut [v128]) {
-        sums[0] = start;
-    }
-    #[inline(always)]
-    fn gather(sums: &[v128]) -> v128 {
-        sums[0]
     }
 }
 
@@ -113,7 +105,6 @@ impl Direct for Float {
 pub struct Half;
 
 impl Engine for Half {
-    const LANES: usize = 4;
     const UNIT: usize = 2;
     const INTEGER: bool = false;
     #[inline(always)]
@@ -124,14 +115,6 @@ impl Engine for Half {
     #[inline(always)]
     fn step(sum: v128, w: v128, x: v128) -> v128 {
         multiply_add(w, x, sum)
-    }
-    #[inline(always)]
-    fn spread(start: v128, sums: &mut [v128]) {
-        sums[0] = start;
-    }
-    #[inline(always)]
-    fn gather(sums: &[v128]) -> v128 {
-        sums[0]
     }
 }
 
@@ -147,7 +130,6 @@ impl Direct for Half {
 pub struct Wide;
 
 impl Engine for Wide {
-    const LANES: usize = 2;
     const INTEGER: bool = true;
     #[inline(always)]
     unsafe fn weights(p: *const u8) -> v128 {
@@ -158,19 +140,10 @@ impl Engine for Wide {
     fn step(sum: v128, w: v128, x: v128) -> v128 {
         i32x4_add(sum, i32x4_dot_i16x8(w, x))
     }
-    #[inline(always)]
-    fn spread(start: v128, sums: &mut [v128]) {
-        let zero = i32x4_splat(0);
-        sums[0] = i32x4_shuffle::<0, 4, 1, 4>(start, zero);
-        sums[1] = i32x4_shuffle::<2, 4, 3, 4>(start, zero);
-    }
-    #[inline(always)]
-    fn gather(sums: &[v128]) -> v128 {
-        i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(sums[0], sums[1]), i32x4_shuffle::<1, 3, 5, 7>(sums[0], sums[1]))
-    }
 }
 
 impl Staged for Wide {
+    const LANES: usize = 2;
     const WORD: usize = 8;
     const CENTRE: bool = false;
     #[inline(always)]
@@ -192,6 +165,16 @@ impl Staged for Wide {
         // SAFETY: the caller's promise.
         unsafe { v128_load64_splat(p.cast()) }
     }
+    #[inline(always)]
+    fn spread(start: v128, sums: &mut [v128]) {
+        let zero = i32x4_splat(0);
+        sums[0] = i32x4_shuffle::<0, 4, 1, 4>(start, zero);
+        sums[1] = i32x4_shuffle::<2, 4, 3, 4>(start, zero);
+    }
+    #[inline(always)]
+    fn gather(sums: &[v128]) -> v128 {
+        i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(sums[0], sums[1]), i32x4_shuffle::<1, 3, 5, 7>(sums[0], sums[1]))
+    }
 }
 
 /// int8 by the relaxed dot, on an engine whose second operand is fully signed, or (`OFFSET`) unsigned.
@@ -200,7 +183,6 @@ pub struct Dot<const OFFSET: bool>;
 
 #[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
 impl<const OFFSET: bool> Engine for Dot<OFFSET> {
-    const LANES: usize = 4;
     const INTEGER: bool = true;
     #[inline(always)]
     unsafe fn weights(p: *const u8) -> v128 {
@@ -225,14 +207,6 @@ impl<const OFFSET: bool> Engine for Dot<OFFSET> {
         let high = i32x4_dot_i16x8(i16x8_extend_high_i8x16(w), extend(x, true));
         i32x4_add(sum, Wide::gather(&[low, high]))
     }
-    #[inline(always)]
-    fn spread(start: v128, sums: &mut [v128]) {
-        sums[0] = start;
-    }
-    #[inline(always)]
-    fn gather(sums: &[v128]) -> v128 {
-        sums[0]
-    }
 }
 
 #[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
@@ -246,6 +220,7 @@ impl Direct for Dot<false> {
 
 #[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
 impl Staged for Dot<true> {
+    const LANES: usize = 4;
     const WORD: usize = 4;
     const CENTRE: bool = true;
     #[inline(always)]
@@ -262,6 +237,14 @@ impl Staged for Dot<true> {
     unsafe fn word(p: *const u8) -> v128 {
         // SAFETY: the caller's promise.
         unsafe { v128_load32_splat(p.cast()) }
+    }
+    #[inline(always)]
+    fn spread(start: v128, sums: &mut [v128]) {
+        sums[0] = start;
+    }
+    #[inline(always)]
+    fn gather(sums: &[v128]) -> v128 {
+        sums[0]
     }
 }
 

@@ -6,7 +6,8 @@
 //! `engine`. [`detect`] asks the engine once.
 //!
 //! ```text
-//! conv, depthwise   on the loop nests of `sparrow-kernels`; `engine` multiplies and adds, `epilogue` ends
+//! conv, staged      convolutions, on the loop nest of `sparrow-kernels`; `engine` multiplies and adds, `epilogue` ends
+//! square, depthwise 3x3 depthwise convolutions and all others, the same way
 //! lanes             the vector that the kernels of `sparrow_kernels::lanes` are compiled for
 //! ```
 //!
