@@ -13,9 +13,9 @@
 //! Zips take the same pipes as products, so weights are zipped once a unit, into a buffer on the stack that stays in L1, and
 //! a tile is many pixels, which use them two pairs at a time: their 16 vectors of sums leave registers for the operands, and
 //! 8 products of each of 4 pixels by 16 channels take 16 SMMLA and 2 zips, where SDOT takes 32. (With three pairs the compiler
-//! keeps sums in memory.) The last pixels of a tile, if they are no such group, go one pair at a time. Sums stay in SMMLA's
-//! order until they are bytes. A tile of one pixel has nothing to pair with, and goes to SDOT. Pixels at one distance are
-//! one tile, however many, without addresses: [`Line`].
+//! keeps sums in memory.) The last pixels of a tile, if they are no such group, are one with some before them, once more, or go
+//! one at a time to SDOT, as a tile of one pixel does. Sums stay in SMMLA's order until they are bytes. Pixels at one distance
+//! are one tile, however many, without addresses: [`Line`].
 //!
 //! Kept units of a sparse block are paired too, and three pairs of pixels share them, since they leave fewer registers
 //! occupied. Two that lie within 16 bytes are *near*: one table look-up joins those of two pixels. What is left over is
