@@ -489,11 +489,29 @@ const fn part(rows: usize) -> usize {
 }
 
 impl Line {
+    /// No pixels.
+    pub const NONE: Self = Self {
+        x: core::ptr::null(),
+        x_step: 0,
+        x_tap: 0,
+        y: core::ptr::null_mut(),
+        y_step: 0,
+        residual: core::ptr::null(),
+        residual_step: 0,
+    };
+
     /// Goes on by some pixels.
     #[inline(always)]
     pub fn step(&mut self, pixels: usize) {
         self.x = self.x.wrapping_add(pixels * self.x_step);
         self.y = self.y.wrapping_add(pixels * self.y_step);
+    }
+
+    /// Goes back by some pixels.
+    #[inline(always)]
+    pub fn back(&mut self, pixels: usize) {
+        self.x = self.x.wrapping_sub(pixels * self.x_step);
+        self.y = self.y.wrapping_sub(pixels * self.y_step);
     }
 
     /// Writes down the addresses of the next `rows` pixels and steps over them.

@@ -8,7 +8,7 @@
 //! sums        c0:k0+1 c0:k2+3 c1:k0+1 c1:k2+3 | c2:.. c3:..  -> ADDP -> c0 c1 c2 c3
 //! ```
 
-use super::number::{finish_i8, prepare_i8, shared_i8};
+use super::number::{finish_i8, outputs, prepare_i8, shared_i8};
 use core::arch::aarch64::*;
 use sparrow_kernels::conv::{Micro, Tile};
 
@@ -56,7 +56,7 @@ impl<const W: usize, const SPARSE: bool> Micro for Widening<W, SPARSE> {
             let begin = &shared_i8(tile).begin;
             let sums =
                 halves.map(|row| core::array::from_fn(|v| vaddq_s32(begin[v], vpaddq_s32(row[v][0], row[v][1]))));
-            finish_i8::<ROWS, W>(tile, 0, sums);
+            finish_i8::<ROWS, W>(tile, 0, outputs(tile, 0), sums);
         }
     }
 }

@@ -13,19 +13,19 @@
 //! Zips take the same pipes as products, so weights are zipped once a unit, into a buffer on the stack that stays in L1, and
 //! a tile is many pixels, which use them two pairs at a time: their 16 vectors of sums leave registers for the operands, and
 //! 8 products of each of 4 pixels by 16 channels take 16 SMMLA and 2 zips, where SDOT takes 32. (With three pairs the compiler
-//! keeps sums in memory.) The last pixels of a tile, if they are no such group, go one pair at a time. Sums stay in SMMLA's
-//! order until they are bytes. A tile of one pixel has nothing to pair with, and goes to SDOT. Pixels at one distance are
-//! one tile, however many, without addresses: [`Line`].
+//! keeps sums in memory.) The last pixels of a tile, if they are no such group, are one with some before them, once more, or go
+//! one at a time to SDOT, as a tile of one pixel does. Sums stay in SMMLA's order until they are bytes. Pixels at one distance
+//! are one tile, however many, without addresses: [`Line`].
 //!
 //! Kept units of a sparse block are paired too, and three pairs of pixels share them, since they leave fewer registers
 //! occupied. Two that lie within 16 bytes are *near*: one table look-up joins those of two pixels. What is left over is
 //! paired as it comes, *far*, and gathered word by word. A tap's near pairs come first.
 
 use super::joined;
-use super::number::{I8Dot, Shared, prepare_i8, shared_i8, slow_i8};
-use super::{single, sparse_single};
-use crate::finish::{PLAIN, Range, Requant};
-use crate::simd::{again, load_words, smmla};
+use super::number::{I8Dot, Shared, is_quick, prepare_i8, shared_i8, slow_i8};
+use super::{LINE_TAPS, few, lone};
+use crate::finish::{Range, Requant};
+use crate::simd::{again, load_words, own, smmla};
 use core::arch::aarch64::*;
 use core::mem::MaybeUninit;
 use sparrow_kernels::Call;
@@ -87,7 +87,7 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
     }
 
     fn takes_lines(tile: &Tile) -> bool {
-        tile.rows > 1 && is_plain(tile)
+        tile.rows > 1 && tile.taps <= LINE_TAPS && is_quick(tile)
     }
 
     #[inline(always)]
@@ -101,10 +101,10 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
         unsafe {
             Self::zip(tile, &mut pairs, joined);
             if joined {
-                let mut copy = [[0; 16]; joined::TAPS];
-                Self::pixels(tile, &pairs, |tile| next(tile).map(|line| Joined::new(tile, line, &mut copy)));
+                let mut next = |tile: &mut Tile| next(tile).map(|line| Places::joined(line));
+                Self::pixels::<true>(tile, &pairs, Kind::Joined, &mut next);
             } else {
-                Self::pixels(tile, &pairs, next);
+                Self::pixels::<false>(tile, &pairs, Kind::Line, &mut |tile| next(tile).map(Places::new));
             }
         }
     }
@@ -115,15 +115,14 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
         while next(tile) {
             // SAFETY: the caller's promise; `fits` has accepted the call.
             unsafe {
-                match (tile.rows, SPARSE) {
-                    (1, false) => single::<I8Dot, 4, 4>(tile, Self::ROWS),
-                    (1, true) => sparse_single::<I8Dot, 4>(tile, Self::ROWS),
+                match tile.rows {
+                    1 => lone::<I8Dot, 4, SPARSE>(tile, Self::ROWS),
                     _ => {
                         if !core::mem::replace(&mut zipped, true) {
                             Self::zip(tile, &mut pairs, false);
                         }
-                        let mut listed = Some(Listed { rows: Self::ROWS });
-                        Self::pixels(tile, &pairs, |_| listed.take());
+                        let mut listed = Some(Places::new(Line::NONE));
+                        Self::pixels::<false>(tile, &pairs, Kind::Listed, &mut |_| listed.take());
                     }
                 }
             }
@@ -155,161 +154,137 @@ impl<const PAIRS: usize, const SPARSE: bool> Matrix<PAIRS, SPARSE> {
     /// # Safety
     /// As [`Micro::tile`]; `pairs` are the unit's.
     #[inline(never)]
-    unsafe fn pixels<P: Places>(tile: &mut Tile, pairs: &Pairs, mut next: impl FnMut(&mut Tile) -> Option<P>) {
+    unsafe fn pixels<const JOINED: bool>(
+        tile: &mut Tile,
+        pairs: &Pairs,
+        kind: Kind,
+        next: &mut dyn FnMut(&mut Tile) -> Option<Places>,
+    ) {
+        // Joined lines have a copy of their own.
+        let kind = match (JOINED, kind) {
+            (true, _) => Kind::Joined,
+            (false, Kind::Listed) => Kind::Listed,
+            (false, _) => Kind::Line,
+        };
         // Its own: what is behind a reference the compiler would keep in registers, and sums in memory.
         // SAFETY: the unit is prepared.
         let last = unsafe { Last::new(tile) };
-        while let Some(mut places) = next(tile) {
+        // SAFETY: it is what `last` is. One register has its address, not several those of its parts.
+        let last = unsafe { &*own(core::ptr::from_ref(&last).cast()).cast::<Last>() };
+        let range = last.plain.then_some(last.range);
+        while let Some(Places { line, tables }) = next(tile) {
+            let mut places = Places { line: Line { ..line }, tables };
             let mut first = 0;
             macro_rules! pixels {
                 ($pairs:expr) => {
                     // SAFETY: the caller's promise. An odd number of rows is one more, which repeats the last.
                     unsafe {
-                        let sums = sums::<{ $pairs }, SPARSE, _>(tile, pairs, first, &last.begin, &places);
-                        last.finish(tile, first, sums, &places);
+                        let sums =
+                            sums::<{ $pairs }, SPARSE>(tile, pairs, Self::ROWS, kind, first, &last.begin, &places);
+                        last.finish(tile, range, kind, first, sums, &places);
                     }
                     first += 2 * $pairs;
-                    places.step(2 * $pairs);
+                    places.line.step(2 * $pairs);
                 };
             }
-            while first + 2 * PAIRS <= tile.rows {
+            // The last pixels of a tile are some of those before and they, unless a residual may lie where they are written.
+            let again = tile.residual.is_null();
+            loop {
+                let left = tile.rows - first;
+                if left < 2 * PAIRS {
+                    if !again || tile.rows < 2 * PAIRS || left < 2 * PAIRS - if SPARSE { 1 } else { 2 } {
+                        break;
+                    }
+                    first -= 2 * PAIRS - left;
+                    places.line.back(2 * PAIRS - left);
+                }
                 pixels!(PAIRS);
             }
-            if PAIRS > 2 && first + 4 <= tile.rows {
+            let left = tile.rows - first;
+            if PAIRS > 2 && (left >= 4 || again && left > 1 && tile.rows >= 4) {
+                first -= 4_usize.saturating_sub(left);
+                places.line.back(4_usize.saturating_sub(left));
                 pixels!(2);
             }
-            while first < tile.rows {
-                pixels!(1);
+            if first < tile.rows {
+                // SAFETY: the caller's promise.
+                unsafe { Self::rest(tile, kind, first, &Line { ..places.line }) };
+            }
+        }
+    }
+
+    /// Pixels from `first` on, one at a time. The line begins there.
+    ///
+    /// # Safety
+    /// As [`Micro::tile`].
+    #[inline(never)]
+    unsafe fn rest(tile: &Tile, kind: Kind, first: usize, line: &Line) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if kind != Kind::Listed {
+                return few::<I8Dot, 4, SPARSE>(&Tile { rows: tile.rows - first, ..*tile }, line);
+            }
+            for r in first..tile.rows {
+                let residual = if tile.residual.is_null() { tile.residual } else { tile.residual.add(r) };
+                let one = Tile { runs: tile.runs.add(r), y: tile.y.add(r), residual, rows: 1, ..*tile };
+                lone::<I8Dot, 4, SPARSE>(&one, Self::ROWS);
             }
         }
     }
 }
 
-/// Whether the sums of a tile are finished in registers.
-#[inline(always)]
-fn is_plain(tile: &Tile) -> bool {
-    tile.hint & PLAIN != 0 && tile.residual.is_null()
-}
-
-/// Where pixels are.
-trait Places {
-    /// Whether [`Self::inputs`] gives what is multiplied.
-    const JOINED: bool = false;
-    /// The inputs of step `k` of pixels `first..first + 2 * PAIRS`, of taps `A` and `B`.
-    ///
-    /// # Safety
-    /// As [`Self::runs`].
-    #[inline(always)]
-    unsafe fn inputs<const PAIRS: usize, const A: usize, const B: usize>(
-        &self,
-        _tile: &Tile,
-        _first: usize,
-        _k: usize,
-    ) -> [int64x2_t; PAIRS] {
-        unreachable!("it has runs")
-    }
-    /// The runs of pixels `first..first + 2 * PAIRS` for a tap.
-    ///
-    /// # Safety
-    /// They are the tile's; of a single pair the second may be past them.
-    unsafe fn runs<const PAIRS: usize>(&self, tile: &Tile, tap: usize, first: usize) -> [[*const u8; 2]; PAIRS];
-    /// Where they go.
-    ///
-    /// # Safety
-    /// As [`Self::runs`].
-    unsafe fn outputs<const PAIRS: usize>(&self, tile: &Tile, first: usize) -> [[*mut u8; 2]; PAIRS];
-    /// Goes on by some pixels, to what will be `first`.
-    fn step(&mut self, pixels: usize);
-}
-
-/// As the tile's addresses say, `rows` to a tap.
-struct Listed {
-    rows: usize,
-}
-
-impl Places for Listed {
-    #[inline(always)]
-    unsafe fn runs<const PAIRS: usize>(&self, tile: &Tile, tap: usize, first: usize) -> [[*const u8; 2]; PAIRS] {
-        // SAFETY: a tap has `rows` entries, an even number.
-        unsafe { tile.runs.add(tap * self.rows + first).cast::<[[_; 2]; PAIRS]>().read() }
-    }
-    #[inline(always)]
-    unsafe fn outputs<const PAIRS: usize>(&self, tile: &Tile, first: usize) -> [[*mut u8; 2]; PAIRS] {
-        // SAFETY: `rows` entries.
-        unsafe { tile.y.add(first).cast::<[[_; 2]; PAIRS]>().read() }
-    }
-    #[inline(always)]
-    fn step(&mut self, _: usize) {}
-}
-
-/// At one distance.
-impl Places for Line {
-    #[inline(always)]
-    unsafe fn runs<const PAIRS: usize>(&self, tile: &Tile, tap: usize, first: usize) -> [[*const u8; 2]; PAIRS] {
-        // A lone pixel is its own neighbour.
-        let odd = usize::from(PAIRS > 1 || tile.rows - first > 1);
-        core::array::from_fn(|p| [2 * p, 2 * p + odd].map(|r| self.x.wrapping_add(tap * self.x_tap + r * self.x_step)))
-    }
-    #[inline(always)]
-    unsafe fn outputs<const PAIRS: usize>(&self, tile: &Tile, first: usize) -> [[*mut u8; 2]; PAIRS] {
-        let odd = usize::from(PAIRS > 1 || tile.rows - first > 1);
-        core::array::from_fn(|p| [2 * p, 2 * p + odd].map(|r| self.y.wrapping_add(r * self.y_step)))
-    }
-    #[inline(always)]
-    fn step(&mut self, pixels: usize) {
-        Line::step(self, pixels);
-    }
-}
-
-/// A line that [`joined`] takes, two pixels at a time.
-struct Joined {
+/// Where pixels are. One kind for all: with a copy of the code for each it would be several times as long, and what a group
+/// of pixels costs hides the choice.
+struct Places {
+    /// Pixels at one distance.
     line: Line,
-    /// For each step, where its bytes are in those of one tap or two.
+    /// For each step of a joined line, where its bytes are in those of one tap or two.
     tables: [uint8x16_t; 4],
 }
 
-impl Joined {
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// As the tile's addresses say.
+    Listed,
+    /// At one distance.
+    Line,
+    /// A line that [`joined`] takes.
+    Joined,
+}
+
+/// Where it is called, the compiler takes the other way for the usual one.
+#[cold]
+#[inline(always)]
+fn cold() {}
+
+impl Places {
+    #[inline(always)]
+    fn new(line: Line) -> Self {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        Self { line, tables: [unsafe { vdupq_n_u8(0) }; 4] }
+    }
+
     /// # Safety
     /// [`joined`] takes the line.
     #[inline(always)]
-    unsafe fn new(tile: &Tile, mut line: Line, copy: &mut [[u8; 16]; joined::TAPS]) -> Self {
-        let mut step = line.x_step as u64;
-        if tile.rows == 1 {
-            // No neighbour's run lies behind it: it is its own.
-            step = 0;
-            for (tap, copy) in copy.iter_mut().enumerate() {
-                // SAFETY: the run exists.
-                unsafe { core::ptr::copy_nonoverlapping(line.x.add(tap * line.x_tap), copy.as_mut_ptr(), joined::RUN) };
-            }
-            (line.x, line.x_tap) = (copy.as_ptr().cast(), 16);
-        }
+    unsafe fn joined(line: Line) -> Self {
         // As the weights are joined; what is past the last run meets zeros.
         const FIRST: [u64; 4] =
             [0x0706_0504_0302_0100, 0x1615_1413_1211_1008, 0x1514_1312_1110_0807, 0x0000_0000_0008_0706];
-        let step = step * 0x0101_0101_0101_0101;
+        let step = line.x_step as u64 * 0x0101_0101_0101_0101;
         // SAFETY: NEON is part of every 64-bit Arm.
         let table =
             |first| unsafe { vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(first), vcreate_u64(first + step))) };
         Self { line, tables: FIRST.map(table) }
     }
 
-    /// The pixel before `first`, if that is the last and lone one: then the pair is these two.
+    /// The inputs of step `k` of the next pixels of a joined line, of taps `A` and `B`.
+    ///
+    /// # Safety
+    /// As [`Self::runs`].
     #[inline(always)]
-    fn back<const PAIRS: usize>(tile: &Tile, first: usize) -> usize {
-        usize::from(PAIRS == 1 && tile.rows - first == 1 && first > 0)
-    }
-}
-
-impl Places for Joined {
-    const JOINED: bool = true;
-    #[inline(always)]
-    unsafe fn inputs<const PAIRS: usize, const A: usize, const B: usize>(
-        &self,
-        tile: &Tile,
-        first: usize,
-        k: usize,
-    ) -> [int64x2_t; PAIRS] {
-        let x = self.line.x.wrapping_sub(Self::back::<PAIRS>(tile, first) * self.line.x_step);
+    unsafe fn inputs<const PAIRS: usize, const A: usize, const B: usize>(&self, k: usize) -> [int64x2_t; PAIRS] {
+        let x = self.line.x;
         core::array::from_fn(|p| {
             // SAFETY: the 16 bytes are those of two runs.
             unsafe {
@@ -322,19 +297,41 @@ impl Places for Joined {
             }
         })
     }
+
+    /// The runs of pixels `first..first + 2 * PAIRS` for a tap. A tap has `rows` addresses.
+    ///
+    /// # Safety
+    /// They are the tile's.
     #[inline(always)]
-    unsafe fn runs<const PAIRS: usize>(&self, _: &Tile, _: usize, _: usize) -> [[*const u8; 2]; PAIRS] {
-        unreachable!("it has inputs")
+    unsafe fn runs<const PAIRS: usize>(
+        &self,
+        tile: &Tile,
+        rows: usize,
+        kind: Kind,
+        tap: usize,
+        first: usize,
+        x: *const u8,
+    ) -> [[*const u8; 2]; PAIRS] {
+        if kind == Kind::Listed {
+            cold();
+            // SAFETY: a tap has `rows` entries, an even number.
+            return unsafe { tile.runs.add(tap * rows + first).cast::<[[_; 2]; PAIRS]>().read() };
+        }
+        core::array::from_fn(|p| [2 * p, 2 * p + 1].map(|r| x.wrapping_add(r * self.line.x_step)))
     }
+
+    /// Where they go.
+    ///
+    /// # Safety
+    /// As [`Self::runs`].
     #[inline(always)]
-    unsafe fn outputs<const PAIRS: usize>(&self, tile: &Tile, first: usize) -> [[*mut u8; 2]; PAIRS] {
-        let y = self.line.y.wrapping_sub(Self::back::<PAIRS>(tile, first) * self.line.y_step);
-        let odd = usize::from(tile.rows > 1);
-        core::array::from_fn(|p| [2 * p, 2 * p + odd].map(|r| y.wrapping_add(r * self.line.y_step)))
-    }
-    #[inline(always)]
-    fn step(&mut self, pixels: usize) {
-        self.line.step(pixels);
+    unsafe fn outputs<const PAIRS: usize>(&self, tile: &Tile, kind: Kind, first: usize) -> [[*mut u8; 2]; PAIRS] {
+        if kind == Kind::Listed {
+            cold();
+            // SAFETY: `rows` entries.
+            return unsafe { tile.y.add(first).cast::<[[_; 2]; PAIRS]>().read() };
+        }
+        core::array::from_fn(|p| [2 * p, 2 * p + 1].map(|r| self.line.y.wrapping_add(r * self.line.y_step)))
     }
 }
 
@@ -470,12 +467,14 @@ fn table(even: usize, odd: usize) -> uint8x16_t {
 /// # Safety
 /// As [`Micro::tile`]; `pairs` are of its weights.
 #[inline(always)]
-unsafe fn sums<const PAIRS: usize, const SPARSE: bool, P: Places>(
+unsafe fn sums<const PAIRS: usize, const SPARSE: bool>(
     tile: &Tile,
     all: &Pairs,
+    rows: usize,
+    kind: Kind,
     first: usize,
     begin: &[int32x4_t; 8],
-    places: &P,
+    places: &Places,
 ) -> Sums<PAIRS> {
     // Loaded for each pair: copies would take a pipe of the products.
     let mut sums = [*begin; PAIRS];
@@ -485,20 +484,22 @@ unsafe fn sums<const PAIRS: usize, const SPARSE: bool, P: Places>(
         }
     }
     let mut pairs = all.pairs.as_ptr().cast::<Pair>();
-    if P::JOINED {
+    if !SPARSE && kind == Kind::Joined {
         // SAFETY: the caller's promise.
         unsafe {
-            step(&mut sums, pairs, &places.inputs::<PAIRS, 0, 0>(tile, first, 0));
-            step(&mut sums, pairs.add(1), &places.inputs::<PAIRS, 0, 1>(tile, first, 1));
-            step(&mut sums, pairs.add(2), &places.inputs::<PAIRS, 1, 2>(tile, first, 2));
-            step(&mut sums, pairs.add(3), &places.inputs::<PAIRS, 2, 2>(tile, first, 3));
+            step(&mut sums, pairs, &places.inputs::<PAIRS, 0, 0>(0));
+            step(&mut sums, pairs.add(1), &places.inputs::<PAIRS, 0, 1>(1));
+            step(&mut sums, pairs.add(2), &places.inputs::<PAIRS, 1, 2>(2));
+            step(&mut sums, pairs.add(3), &places.inputs::<PAIRS, 2, 2>(3));
         }
         return sums;
     }
     // SAFETY: runs are as the tile says: a tap has `units` units.
     unsafe {
+        let mut line = places.line.x;
         for tap in 0..tile.taps {
-            let mut x = places.runs::<PAIRS>(tile, tap, first);
+            let mut x = places.runs::<PAIRS>(tile, rows, kind, tap, first, line);
+            line = line.wrapping_add(places.line.x_tap);
             let units = units::<SPARSE>(tile, tap);
             if SPARSE {
                 let near = usize::from(all.near[tap].assume_init());
@@ -610,7 +611,7 @@ impl Last {
         let mut last = Self {
             begin: [zero.0; 8],
             range: Range::from_hint(tile.hint),
-            plain: is_plain(tile),
+            plain: is_quick(tile),
             factors: [[[zero.1; 2]; 4]; 2],
         };
         for v in 0..4 {
@@ -630,19 +631,26 @@ impl Last {
     /// # Safety
     /// The pixels exist, or repeat the last one.
     #[inline(always)]
-    unsafe fn finish<const PAIRS: usize>(&self, tile: &Tile, first: usize, sums: Sums<PAIRS>, places: &impl Places) {
+    unsafe fn finish<const PAIRS: usize>(
+        &self,
+        tile: &Tile,
+        range: Option<Range>,
+        kind: Kind,
+        first: usize,
+        sums: Sums<PAIRS>,
+        places: &Places,
+    ) {
         // SAFETY: the caller's promise.
-        let y = || unsafe { places.outputs::<PAIRS>(tile, first) };
+        let y = || unsafe { places.outputs::<PAIRS>(tile, kind, first) };
         // SAFETY: the caller's promise. Each range is a copy of the code with its choices made.
         unsafe {
-            match (self.plain, self.range) {
-                (true, Range::Whole) => store(tile, y(), sums, &self.factors, Range::Whole),
-                (true, Range::Tiny) => store(tile, y(), sums, &self.factors, Range::Tiny),
-                (true, Range::Relu) => store(tile, y(), sums, &self.factors, Range::Relu),
-                (true, Range::Any) => store(tile, y(), sums, &self.factors, Range::Any),
-                (false, range) => {
+            match range {
+                Some(Range::Whole) => store(tile, y(), sums, &self.factors, Range::Whole),
+                Some(Range::Tiny) => store(tile, y(), sums, &self.factors, Range::Tiny),
+                Some(Range::Relu) => store(tile, y(), sums, &self.factors, Range::Relu),
+                _ => {
                     for (p, pair) in sums.into_iter().enumerate() {
-                        let wide = pair.map(|sum| vreinterpretq_s64_s32(range.plain(sum)));
+                        let wide = pair.map(|sum| vreinterpretq_s64_s32(self.range.plain(sum)));
                         let rows: [[_; 4]; 2] = [
                             core::array::from_fn(|v| vzip1q_s64(wide[2 * v], wide[2 * v + 1])),
                             core::array::from_fn(|v| vzip2q_s64(wide[2 * v], wide[2 * v + 1])),

@@ -23,7 +23,6 @@ mod number;
 #[cfg(sparrow_sve)]
 mod sve;
 
-use crate::finish::PLAIN;
 use crate::simd::{in_order, own};
 use joined::Joined;
 use number::{F16, F16x4, F32, I8Dot, Number};
@@ -53,8 +52,21 @@ impl<N: Number, const R: usize, const W: usize, const V: usize> Micro for Dense<
             match (tile.rows, narrow) {
                 (1, true) => single::<N, V, V>(tile, R),
                 (1, false) => single::<N, W, V>(tile, R),
-                (_, true) => dense::<N, R, V, V>(tile, &Listed { rows: R }),
-                (_, false) => dense::<N, R, W, V>(tile, &Listed { rows: R }),
+                (_, true) => N::finish(tile, dense::<N, R, V, V>(tile, &Places::listed(R))),
+                (_, false) => N::finish(tile, dense::<N, R, W, V>(tile, &Places::listed(R))),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if const { has_lines::<N, W>() } {
+                return walk::<N, R, W, false>(tile, &mut |tile| next(tile).then_some(Line::NONE));
+            }
+            while next(tile) {
+                Self::tile(tile);
             }
         }
     }
@@ -65,119 +77,156 @@ impl<N: Number, const R: usize, const W: usize, const V: usize> Micro for Dense<
 
     #[inline(always)]
     unsafe fn lines(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Line>) {
-        let mut weights = None;
-        while let Some(mut line) = next(tile) {
-            // SAFETY: the caller's promise. Weights are joined of one panel of int8.
-            unsafe {
-                if N::SIZE == 1 && joined::takes(tile, &line) && tile.rows >= R {
-                    let weights = weights.get_or_insert_with(|| joined::weights(tile));
-                    let joined = Joined::new(&line);
-                    while tile.rows >= R {
-                        N::joined::<R, W>(tile, &joined, &line, weights);
-                        line.step(R);
-                        tile.rows -= R;
-                    }
-                }
-                while tile.rows >= R {
-                    dense::<N, R, W, V>(tile, &line);
-                    line.step(R);
-                    tile.rows -= R;
-                }
-                part::<Self>(tile, &line);
-            }
+        if const { has_lines::<N, W>() } {
+            // SAFETY: the caller's promise.
+            unsafe { walk::<N, R, W, false>(tile, &mut next) }
         }
     }
 }
 
 /// Most taps of a line.
-const LINE_TAPS: usize = 3;
+const LINE_TAPS: usize = 16;
 
-/// Whether lines go to the tiles of this kind of numbers, of `W` vectors of channels. Others have too little to gain for the
-/// second copy of a tile.
-fn takes_lines<N: Number, const W: usize>(tile: &Tile) -> bool {
-    N::LINES && W == 4 && tile.rows > 1 && tile.taps <= LINE_TAPS && tile.hint & PLAIN != 0
+/// Whether lines go to tiles of this kind of numbers, of `W` vectors of channels. Others have too little to gain for the code.
+const fn has_lines<N: Number, const W: usize>() -> bool {
+    N::LINES && W == 4
 }
 
-/// The last pixels of a line, less than a tile.
+fn takes_lines<N: Number, const W: usize>(tile: &Tile) -> bool {
+    has_lines::<N, W>() && tile.rows > 1 && tile.taps <= LINE_TAPS && number::is_quick(tile)
+}
+
+/// The tiles, or the lines, of a unit: `next` gives a line, or [`Line::NONE`] for a tile that has addresses. One function for
+/// both, since a tile is long, and what it costs hides the choice.
+///
+/// # Safety
+/// As [`Micro::tiles`] and [`Micro::lines`].
+#[inline(never)]
+unsafe fn walk<N: Number, const R: usize, const W: usize, const SPARSE: bool>(
+    tile: &mut Tile,
+    next: &mut dyn FnMut(&mut Tile) -> Option<Line>,
+) {
+    let mut weights = None;
+    while let Some(line) = next(tile) {
+        let mut line = Line { ..line };
+        let listed = line.x.is_null();
+        let mut left = tile.rows;
+        // SAFETY: the caller's promise.
+        unsafe {
+            if listed && left == 1 {
+                lone::<N, W, SPARSE>(tile, R);
+                continue;
+            }
+            if !listed && left < R {
+                few::<N, W, SPARSE>(tile, &line);
+                continue;
+            }
+            let joined = (!SPARSE && !listed && joined::takes(tile, &line)).then(|| Joined::new(&line));
+            loop {
+                let places = Places { listed, rows: R, line };
+                let sums: Sums<N, R, W> = if let Some(joined) = &joined {
+                    N::joined(tile, joined, &line, weights.get_or_insert_with(|| joined::weights(tile)))
+                } else if SPARSE {
+                    sparse::<N, R, W>(tile, &places)
+                } else {
+                    dense::<N, R, W, W>(tile, &places)
+                };
+                let y = if listed {
+                    core::array::from_fn(|r| *tile.y.add(r))
+                } else {
+                    core::array::from_fn(|r| line.y.wrapping_add(r * line.y_step))
+                };
+                N::finish_at(tile, y, sums);
+                if listed || left == R {
+                    break;
+                }
+                left -= R;
+                line.step(R);
+                if left == 1 {
+                    tile.rows = 1;
+                    few::<N, W, SPARSE>(tile, &line);
+                    break;
+                }
+                if left < R {
+                    // The last tile begins with pixels of the one before, once more.
+                    line.back(R - left);
+                    left = R;
+                }
+            }
+        }
+    }
+}
+
+/// Some pixels of a line, less than a tile.
 ///
 /// # Safety
 /// As [`Micro::lines`]; [`takes_lines`] took it.
 #[inline(never)]
-unsafe fn part<M: Micro>(tile: &mut Tile, line: &Line) {
-    let mut runs = [line.x; LINE_TAPS * MAX_TILE];
-    let mut y = [line.y; MAX_TILE];
-    for row in 0..tile.rows.next_multiple_of(M::ROWS) {
-        let at = row.min(tile.rows - 1);
-        y[row] = line.y.wrapping_add(at * line.y_step);
-        for tap in 0..tile.taps {
-            runs[tap * M::ROWS + row] = line.x.wrapping_add(tap * line.x_tap + at * line.x_step);
+unsafe fn few<N: Number, const W: usize, const SPARSE: bool>(tile: &Tile, line: &Line) {
+    for row in 0..tile.rows {
+        let mut runs = [line.x.wrapping_add(row * line.x_step); LINE_TAPS];
+        for (tap, run) in runs.iter_mut().enumerate().take(tile.taps) {
+            *run = run.wrapping_add(tap * line.x_tap);
         }
-    }
-    if tile.rows > 0 {
+        let y = line.y.wrapping_add(row * line.y_step);
         // SAFETY: the caller's promise.
-        unsafe { M::tile(&Tile { runs: runs.as_ptr(), y: y.as_ptr(), ..*tile }) };
+        unsafe { lone::<N, W, SPARSE>(&Tile { runs: runs.as_ptr(), y: &raw const y, rows: 1, ..*tile }, 1) };
     }
 }
 
-/// Most pixels of a tile.
-const MAX_TILE: usize = 12;
+/// One pixel, the first of `rows` addresses to a tap.
+///
+/// # Safety
+/// As [`Micro::tile`].
+#[inline(always)]
+unsafe fn lone<N: Number, const W: usize, const SPARSE: bool>(tile: &Tile, rows: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { if SPARSE { sparse_single::<N, W>(tile, rows) } else { single::<N, W, W>(tile, rows) } }
+}
 
 /// Where the pixels of a whole tile are.
-trait Places {
-    /// The run of a pixel.
-    ///
-    /// # Safety
-    /// Tap and pixel are the tile's.
-    unsafe fn run(&self, tile: &Tile, tap: usize, r: usize) -> *const u8;
-    /// The last step.
-    ///
-    /// # Safety
-    /// As [`Number::finish`].
-    unsafe fn finish<N: Number, const R: usize, const W: usize>(&self, tile: &Tile, sums: Sums<N, R, W>);
-}
-
-/// As the tile's addresses say, `rows` to a tap.
-struct Listed {
+struct Places {
+    /// As the tile's addresses say, `rows` to a tap.
+    listed: bool,
     rows: usize,
+    /// Or at one distance.
+    line: Line,
 }
 
-impl Places for Listed {
-    #[inline(always)]
-    unsafe fn run(&self, tile: &Tile, tap: usize, r: usize) -> *const u8 {
-        // SAFETY: the caller's promise.
-        unsafe { *tile.runs.add(tap * self.rows + r) }
+impl Places {
+    fn listed(rows: usize) -> Self {
+        Self { listed: true, rows, line: Line::NONE }
     }
-    #[inline(always)]
-    unsafe fn finish<N: Number, const R: usize, const W: usize>(&self, tile: &Tile, sums: Sums<N, R, W>) {
-        // SAFETY: the caller's promise.
-        unsafe { N::finish(tile, sums) }
-    }
-}
 
-/// At one distance.
-impl Places for Line {
+    /// The runs of a tap.
+    ///
+    /// # Safety
+    /// The tap is the tile's, and `x` the line's first run of it.
     #[inline(always)]
-    unsafe fn run(&self, _: &Tile, tap: usize, r: usize) -> *const u8 {
-        own(self.x.wrapping_add(tap * self.x_tap + r * self.x_step))
-    }
-    #[inline(always)]
-    unsafe fn finish<N: Number, const R: usize, const W: usize>(&self, tile: &Tile, sums: Sums<N, R, W>) {
-        // SAFETY: the caller's promise.
-        unsafe { N::finish_line(tile, self, sums) }
+    unsafe fn runs<const R: usize>(&self, tile: &Tile, tap: usize, x: *const u8) -> [*const u8; R] {
+        if self.listed {
+            // SAFETY: the caller's promise.
+            core::array::from_fn(|r| unsafe { *tile.runs.add(tap * self.rows + r) })
+        } else {
+            core::array::from_fn(|r| own(x.wrapping_add(r * self.line.x_step)))
+        }
     }
 }
 
 /// # Safety
 /// As [`Micro::tile`]; the places are its.
 #[inline(always)]
-unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(tile: &Tile, places: &impl Places) {
+unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(
+    tile: &Tile,
+    places: &Places,
+) -> Sums<N, R, W> {
     // SAFETY: bias, weights and runs are as the tile says: a tap has `units` units, padded by `check`'s promise.
     unsafe {
         let mut sums: Sums<N, R, W> = N::begin(tile);
         let units = tile.kc.div_ceil(N::UNIT / N::SIZE);
-        let mut weights = tile.weights;
+        let (mut weights, mut line) = (tile.weights, places.line.x);
         for tap in 0..tile.taps {
-            let mut x: [*const u8; R] = core::array::from_fn(|r| places.run(tile, tap, r));
+            let mut x: [*const u8; R] = places.runs(tile, tap, line);
             let blocks = units / N::LANES;
             if blocks > 0 {
                 let mut feed =
@@ -198,9 +247,10 @@ unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(tile:
                 weights = weights.add(N::LANES * V * N::VECTOR);
             }
             if units % N::LANES == 0 {
+                line = line.wrapping_add(places.line.x_tap);
                 continue;
             }
-            x = core::array::from_fn(|r| places.run(tile, tap, r).add(16 * blocks));
+            x = places.runs::<R>(tile, tap, line).map(|x| x.add(16 * blocks));
             for _ in 0..units % N::LANES {
                 let mut feed =
                     Feed { weights: load::<N, W, V>(weights, tile.panel_stride), inputs: x.map(|x| N::load_unit(x)) };
@@ -209,8 +259,9 @@ unsafe fn dense<N: Number, const R: usize, const W: usize, const V: usize>(tile:
                 x = x.map(|x| x.add(N::UNIT));
                 weights = weights.add(V * N::VECTOR);
             }
+            line = line.wrapping_add(places.line.x_tap);
         }
-        places.finish::<N, R, W>(tile, sums);
+        sums
     }
 }
 
@@ -351,7 +402,20 @@ impl<N: Number, const R: usize, const W: usize> Micro for Sparse<N, R, W> {
             if tile.rows == 1 {
                 sparse_single::<N, W>(tile, R);
             } else {
-                sparse::<N, R, W>(tile, &Listed { rows: R });
+                N::finish(tile, sparse::<N, R, W>(tile, &Places::listed(R)));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if const { has_lines::<N, W>() } {
+                return walk::<N, R, W, true>(tile, &mut |tile| next(tile).then_some(Line::NONE));
+            }
+            while next(tile) {
+                Self::tile(tile);
             }
         }
     }
@@ -362,16 +426,9 @@ impl<N: Number, const R: usize, const W: usize> Micro for Sparse<N, R, W> {
 
     #[inline(always)]
     unsafe fn lines(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Line>) {
-        while let Some(mut line) = next(tile) {
+        if const { has_lines::<N, W>() } {
             // SAFETY: the caller's promise.
-            unsafe {
-                while tile.rows >= R {
-                    sparse::<N, R, W>(tile, &line);
-                    line.step(R);
-                    tile.rows -= R;
-                }
-                part::<Self>(tile, &line);
-            }
+            unsafe { walk::<N, R, W, true>(tile, &mut next) }
         }
     }
 }
@@ -383,19 +440,20 @@ impl<N: Number, const R: usize, const W: usize> Micro for Sparse<N, R, W> {
 #[inline(never)]
 unsafe fn sparse_single<N: Number, const W: usize>(tile: &Tile, rows: usize) {
     // SAFETY: the caller's promise.
-    unsafe { sparse::<N, 1, W>(tile, &Listed { rows }) }
+    unsafe { N::finish(tile, sparse::<N, 1, W>(tile, &Places::listed(rows))) }
 }
 
 /// # Safety
 /// As [`Micro::tile`]; the places are its.
 #[inline(always)]
-unsafe fn sparse<N: Number, const R: usize, const W: usize>(tile: &Tile, places: &impl Places) {
+unsafe fn sparse<N: Number, const R: usize, const W: usize>(tile: &Tile, places: &Places) -> Sums<N, R, W> {
     // SAFETY: bias, weights, index and runs are as the tile says.
     unsafe {
         let mut sums: Sums<N, R, W> = N::begin(tile);
-        let (mut weights, mut positions) = (tile.weights, tile.positions);
+        let (mut weights, mut positions, mut line) = (tile.weights, tile.positions, places.line.x);
         for tap in 0..tile.taps {
-            let x: [*const u8; R] = core::array::from_fn(|r| places.run(tile, tap, r));
+            let x: [*const u8; R] = places.runs(tile, tap, line);
+            line = line.wrapping_add(places.line.x_tap);
             let kept = usize::from(*tile.counts.add(tap));
             if kept == 0 {
                 continue;
@@ -412,7 +470,7 @@ unsafe fn sparse<N: Number, const R: usize, const W: usize>(tile: &Tile, places:
             }
             (positions, weights) = (positions.add(1), weights.add(W * N::VECTOR));
         }
-        places.finish::<N, R, W>(tile, sums);
+        sums
     }
 }
 

@@ -66,19 +66,19 @@ pub trait Number {
         Self: Sized;
     /// The last step.
     unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[Self::Sum; W]; R]);
-    /// Whether [`Number::finish_line`] is there.
+    /// Whether [`Number::finish_at`] and [`Number::joined`] are there.
     const LINES: bool = false;
-    /// The last step of pixels of a line, a plain one.
-    unsafe fn finish_line<const R: usize, const W: usize>(_tile: &Tile, _line: &Line, _sums: [[Self::Sum; W]; R]) {
+    /// The last step of pixels that go to `y`: the tile's, or those of a line, whose last step is a plain one.
+    unsafe fn finish_at<const R: usize, const W: usize>(_tile: &Tile, _y: [*mut u8; R], _sums: [[Self::Sum; W]; R]) {
         unreachable!("lines are refused")
     }
-    /// `R` pixels of a line that [`Joined`] takes.
+    /// The sums of `R` pixels of a line that [`Joined`] takes.
     unsafe fn joined<const R: usize, const W: usize>(
         _tile: &Tile,
         _joined: &Joined,
         _line: &Line,
         _weights: &joined::Weights,
-    ) {
+    ) -> [[Self::Sum; W]; R] {
         unreachable!("lines are refused")
     }
 }
@@ -131,7 +131,7 @@ fn some_again<T: Copy, const R: usize, const W: usize>(from: &[T; W]) -> [[T; W]
 /// # Safety
 /// The tile has these pixels.
 #[inline(always)]
-unsafe fn outputs<const R: usize>(tile: &Tile, first: usize) -> [*mut u8; R] {
+pub unsafe fn outputs<const R: usize>(tile: &Tile, first: usize) -> [*mut u8; R] {
     // SAFETY: `ROWS` entries.
     core::array::from_fn(|r| unsafe { *tile.y.add(first + r) })
 }
@@ -435,15 +435,14 @@ impl Number for I8Dot {
     #[inline(always)]
     unsafe fn finish<const R: usize, const W: usize>(tile: &Tile, sums: [[int32x4_t; W]; R]) {
         // SAFETY: the caller's promise.
-        unsafe { finish_i8(tile, 0, sums) }
+        unsafe { finish_i8(tile, 0, outputs(tile, 0), sums) }
     }
 
     const LINES: bool = true;
     #[inline(always)]
-    unsafe fn finish_line<const R: usize, const W: usize>(tile: &Tile, line: &Line, sums: [[int32x4_t; W]; R]) {
-        let y = core::array::from_fn(|r| line.y.wrapping_add(r * line.y_step));
+    unsafe fn finish_at<const R: usize, const W: usize>(tile: &Tile, y: [*mut u8; R], sums: [[int32x4_t; W]; R]) {
         // SAFETY: the caller's promise.
-        unsafe { store_ranges(tile, y, sums) }
+        unsafe { finish_i8(tile, 0, y, sums) }
     }
     #[inline(always)]
     unsafe fn joined<const R: usize, const W: usize>(
@@ -451,7 +450,7 @@ impl Number for I8Dot {
         joined: &Joined,
         line: &Line,
         weights: &joined::Weights,
-    ) {
+    ) -> [[int32x4_t; W]; R] {
         // SAFETY: the caller's promise.
         unsafe {
             let mut sums: [[int32x4_t; W]; R] = Self::begin(tile);
@@ -470,7 +469,7 @@ impl Number for I8Dot {
             }
             units!(false: 0 1 2 3);
             units!(true: 4 5 6);
-            Self::finish_line(tile, line, sums);
+            sums
         }
     }
 }
@@ -522,16 +521,21 @@ pub unsafe fn shared_i8(tile: &Tile) -> &Shared {
     unsafe { &*tile.room.cast() }
 }
 
-/// Finishes pixels `first..first + R` of an int8 tile.
+/// Finishes pixels `first..first + R` of an int8 tile, which go to `y`.
 ///
 /// # Safety
 /// As [`Number::finish`].
 #[inline(always)]
-pub unsafe fn finish_i8<const R: usize, const W: usize>(tile: &Tile, first: usize, sums: [[int32x4_t; W]; R]) {
+pub unsafe fn finish_i8<const R: usize, const W: usize>(
+    tile: &Tile,
+    first: usize,
+    y: [*mut u8; R],
+    sums: [[int32x4_t; W]; R],
+) {
     let range = Range::from_hint(tile.hint);
-    if tile.hint & PLAIN != 0 && tile.residual.is_null() {
+    if is_quick(tile) {
         // SAFETY: the caller's promise.
-        unsafe { store_ranges(tile, outputs(tile, first), sums) }
+        unsafe { store_ranges(tile, y, sums) }
     } else {
         let mut spilled = [const { [const { MaybeUninit::<int32x4_t>::uninit() }; W] }; R];
         for (to, sums) in spilled.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
@@ -543,6 +547,12 @@ pub unsafe fn finish_i8<const R: usize, const W: usize>(tile: &Tile, first: usiz
     }
 }
 
+/// Whether the sums of a tile are finished in registers: its last step is a plain one, and of no rare range.
+#[inline(always)]
+pub fn is_quick(tile: &Tile) -> bool {
+    tile.hint & PLAIN != 0 && tile.residual.is_null() && Range::from_hint(tile.hint) != Range::Any
+}
+
 /// Finishes pixels of an int8 tile that is no plain one, those past the tile's last left out. `sums` holds `per_pixel` of
 /// each, the biases added.
 ///
@@ -550,10 +560,19 @@ pub unsafe fn finish_i8<const R: usize, const W: usize>(tile: &Tile, first: usiz
 /// As [`Number::finish`]; the pixels' sums are readable and cover the channels.
 #[inline(never)]
 pub unsafe fn slow_i8(tile: &Tile, pixels: core::ops::Range<usize>, sums: *const i32, per_pixel: usize) {
+    // A rare range of sixteen channels, which needs not be slow.
+    let plain = tile.hint & PLAIN != 0 && tile.residual.is_null() && per_pixel == 16;
+    let requant = Requant::new(&tile.epilogue, Range::Any);
     for (i, r) in pixels.enumerate().filter(|&(_, r)| r < tile.rows) {
         // SAFETY: the pixel exists; its sums cover the channels.
         unsafe {
             let (residual, y) = pixel(tile, r);
+            if plain {
+                let Shared { by, less, .. } = shared_i8(tile);
+                let sums = &*sums.add(i * per_pixel).cast::<[int32x4_t; 4]>();
+                vst1q_s8(y.cast(), requant.narrow16(requant.round16(*sums, by, less)));
+                continue;
+            }
             slow(tile).pixel_i32(sums.add(i * per_pixel), tile.scale, residual, y);
         }
     }
@@ -570,8 +589,8 @@ unsafe fn store_ranges<const R: usize, const W: usize>(tile: &Tile, y: [*mut u8;
         match Range::from_hint(tile.hint) {
             Range::Whole => store_i8(tile, y, sums, Range::Whole),
             Range::Tiny => store_i8(tile, y, sums, Range::Tiny),
-            Range::Relu => store_i8(tile, y, sums, Range::Relu),
-            Range::Any => store_i8(tile, y, sums, Range::Any),
+            // Not quick, so never here.
+            Range::Relu | Range::Any => store_i8(tile, y, sums, Range::Relu),
         }
     }
 }
