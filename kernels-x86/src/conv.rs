@@ -23,7 +23,7 @@ use crate::arithmetic::{Arithmetic, F16, F32, I8Avx2, I8Vnni, Wide};
 use crate::finish::{Avx2, Avx512, Isa, Last};
 use crate::vector::{V4, V8, V16};
 use crate::{AVX2, AVX512, VNNI};
-use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use core::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -377,6 +377,16 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
         }
     }
 
+    /// A panel of the next channels' weights, which the same pixels need when this unit is done: it is asked for a line a turn, to
+    /// wait in the L2 cache. The first tiles of a unit ask for three panels each.
+    #[inline(always)]
+    fn later(&self, column: usize) -> *const u8 {
+        let tile = self.tile;
+        let panels = tile.channels.div_ceil(Self::BLOCK);
+        let panel = (tile.hint as usize).saturating_mul(3) + column / 3;
+        tile.weights.wrapping_add(if panel < panels { (panels + panel) * tile.panel_stride } else { 0 })
+    }
+
     /// `C` columns on rows in memory.
     ///
     /// # Safety
@@ -391,13 +401,19 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                 let (panel, part) = ((column + c) / A::PARTS, (column + c) % A::PARTS);
                 *weights = tile.weights.add(panel * tile.panel_stride + part * A::PART_BYTES);
             }
+            let mut later = self.later(column);
             let mut held = Held::<A, R, C>::new(tile, column, true);
             for tap in 0..tile.taps {
                 let rows: [*const A::X; R] = core::array::from_fn(|row| (*tile.runs.add(tap * ROWS + row)).cast());
                 for n in 0..tile.kc {
                     fetch_ahead(weights.map(|weights| weights.wrapping_add(n * A::UNIT_BYTES)));
+                    // Narrower vectors take their time, and gain nothing.
+                    if A::LANES == 16 {
+                        _mm_prefetch::<_MM_HINT_T1>(later.wrapping_add(n * A::UNIT_BYTES).cast());
+                    }
                     held.multiply_add_rows(rows.map(|row| row.add(n)), weights, n);
                 }
+                later = later.wrapping_add(tile.kc * A::UNIT_BYTES);
                 weights = weights.map(|weights| weights.add(tile.kc * A::UNIT_BYTES));
             }
             self.put(held, column);
@@ -717,6 +733,17 @@ macro_rules! catalogue {
                     // SAFETY: the caller's promise.
                     unsafe { Work::<$isa, $arithmetic, $r, $lines, $sparse>::prepare(tile) };
                     0
+                }
+
+                #[inline(always)]
+                unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
+                    let mut n = 0;
+                    while next(tile) {
+                        // Its number.
+                        (tile.hint, n) = (n, n + 1);
+                        // SAFETY: the caller's promise.
+                        unsafe { Self::tile(tile) };
+                    }
                 }
 
                 #[target_feature(enable = $features)]
