@@ -204,7 +204,7 @@ pub unsafe fn rest(
     }
 }
 
-/// What the common way to end needs, where whole vectors of channels are ended in the common way.
+/// What the common way to end needs, if it is what the tile asks for and its vectors of channels are `whole`.
 #[inline(always)]
 pub fn common<E: Engine>(tile: &Tile, whole: bool) -> Option<Common> {
     match (whole, E::INTEGER) {
@@ -249,8 +249,7 @@ const FLOAT: &[Kernel] = &[
 #[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
 const DOT: &[Kernel] = &{
     use crate::engine::Dot;
-    const SIGNED: Features = Features::SIMD128.union(Features::RELAXED).union(Features::DOT_SIGNED);
-    const UNSIGNED: Features = Features::SIMD128.union(Features::RELAXED).union(Features::DOT_UNSIGNED);
+    use crate::{SIGNED, UNSIGNED};
     [
         kernel!("conv_i8_b16_relaxed_signed", SIGNED, DenseI8, Dot<false>, 2 x 4, 16, false),
         kernel!("spconv_i8_b16_relaxed_signed", SIGNED, SparseI8B16, Dot<false>, 2 x 4, 16, true),

@@ -465,6 +465,8 @@ impl<'a, A: Arithmetic> Channels<'a, A> {
                 (false, 3, 2, true) => self.columns::<3, 2, 2, 5>(from, to),
                 (false, 5, 1, true) => self.columns::<5, 1, 2, 6>(from, to),
                 (false, 5, 2, _) => self.columns::<5, 2, 2, 7>(from, to),
+                (false, 3, 1, false) => self.columns::<3, 1, 4, 6>(from, to),
+                (false, 3, 2, false) => self.columns::<3, 2, 4, 9>(from, to),
                 (false, 5, 1, false) => self.columns::<5, 1, 4, 8>(from, to),
                 _ => (from..to).step_by(4).for_each(|ox| self.outputs(ox)),
             }

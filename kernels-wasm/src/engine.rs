@@ -30,10 +30,10 @@ pub trait Engine {
     const UNIT: usize = 4;
     /// int8: the bias is i32 and results are requantized.
     const INTEGER: bool;
-    /// One unit of weights of `LANES` channels.
+    /// One unit of weights of the channels of an accumulator.
     ///
     /// # Safety
-    /// `UNIT * LANES` bytes are readable.
+    /// `UNIT` bytes for each are readable.
     unsafe fn weights(p: *const u8) -> v128;
     /// `sum + w * x`.
     fn step(sum: v128, w: v128, x: v128) -> v128;

@@ -81,7 +81,7 @@ impl Common {
         }
         if INTEGER {
             // SAFETY: y has these channels.
-            unsafe { store_codes(&codes, sums.len(), self, y) };
+            unsafe { self.put(sums.len(), |n| codes[n], y) };
         }
     }
 
@@ -106,7 +106,17 @@ impl Common {
     #[inline(always)]
     pub unsafe fn plain(&self, vectors: usize, sum: impl Fn(usize) -> v128, scale: impl Fn(usize) -> v128, y: *mut u8) {
         let code = |n| round(f32x4_mul(f32x4_convert_i32x4(sum(n)), scale(n)), self.lo, self.rounder);
-        // SAFETY: y has these channels.
+        // SAFETY: the caller's promise.
+        unsafe { self.put(vectors, code, y) };
+    }
+
+    /// Writes `vectors` (1, 2 or 4) vectors of rounded values as codes, of which `code` gives the `n`th.
+    ///
+    /// # Safety
+    /// `y` has as many channels.
+    #[inline(always)]
+    unsafe fn put(&self, vectors: usize, code: impl Fn(usize) -> v128, y: *mut u8) {
+        // SAFETY: the caller's promise.
         unsafe {
             if vectors == 1 {
                 let low = code(0);
@@ -145,20 +155,6 @@ impl Common {
 unsafe fn scaled(sum: v128, scale: *const f32) -> v128 {
     // SAFETY: the caller's promise.
     f32x4_mul(f32x4_convert_i32x4(sum), unsafe { load(scale.cast()) })
-}
-
-/// Adds the zero point to `count` vectors of rounded values and writes them as bytes.
-#[inline(always)]
-unsafe fn store_codes(rounded: &[v128; 4], count: usize, common: &Common, y: *mut u8) {
-    let low = common.pair(rounded[0], rounded[1]);
-    // SAFETY: the caller's promise.
-    unsafe {
-        match count {
-            1 => v128_store32_lane::<0>(i8x16_narrow_i16x8(low, low), y.cast()),
-            2 => v128_store64_lane::<0>(i8x16_narrow_i16x8(low, low), y.cast()),
-            _ => store(y, i8x16_narrow_i16x8(low, common.pair(rounded[2], rounded[3]))),
-        }
-    }
 }
 
 /// Any last step of one row of a tile: where it reads and writes, and what it does. The bias is in the sums.
@@ -223,8 +219,7 @@ impl Last {
                 if e.activation == Activation::PRelu as u32 {
                     v = negative(v, load(slopes));
                 }
-                let codes = [round(v, common.lo, common.rounder); 4];
-                store_codes(&codes, 1, &common, y.add(4 * n));
+                common.put(1, |_| round(v, common.lo, common.rounder), y.add(4 * n));
             }
         }
     }

@@ -6,9 +6,9 @@
 //! `engine`. [`detect`] asks the engine once.
 //!
 //! ```text
-//! conv, staged      convolutions, on the loop nest of `sparrow-kernels`; `engine` multiplies and adds, `epilogue` ends
-//! square, depthwise 3x3 depthwise convolutions and all others, the same way
-//! lanes             the vector that the kernels of `sparrow_kernels::lanes` are compiled for
+//! conv, staged        convolutions, on the loop nest of `sparrow-kernels`; `engine` multiplies and adds, `epilogue` ends
+//! square, depthwise   3x3 depthwise convolutions and all others, the same way
+//! lanes               the vector that the kernels of `sparrow_kernels::lanes` are compiled for
 //! ```
 //!
 //! Empty on other targets.
@@ -39,6 +39,12 @@ pub(crate) use isa;
 /// What such kernels require.
 const ISA: Features =
     if cfg!(target_feature = "relaxed-simd") { Features::SIMD128.union(Features::RELAXED) } else { Features::SIMD128 };
+
+/// What kernels require that multiply whole bytes by the relaxed dot, as its second operand is signed or not.
+#[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
+const SIGNED: Features = Features::SIMD128.union(Features::RELAXED).union(Features::DOT_SIGNED);
+#[cfg(any(target_feature = "relaxed-simd", feature = "emulate-dot"))]
+const UNSIGNED: Features = Features::SIMD128.union(Features::RELAXED).union(Features::DOT_UNSIGNED);
 
 /// The kernels of this module, best first.
 pub static CATALOGUE: Catalogue = &[

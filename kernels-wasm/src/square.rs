@@ -4,8 +4,9 @@
 //! along the row would keep evicting its own cache lines. The last four of a row overlap those before them, and where columns
 //! lie outside the picture each has an address of its own: no output is an exception.
 //!
-//! int8, where the relaxed dot takes whole bytes: the bytes that one input column has in four neighbouring rows are brought side by side, so that a dot multiplies a column
-//! of the kernel by one of the picture for four channels at once. The same four bytes serve two output rows:
+//! int8, where the relaxed dot takes whole bytes: the bytes that one input column has in four neighbouring rows are brought side
+//! by side, so that a dot multiplies a column of the kernel by one of the picture for four channels at once. The same four
+//! bytes serve two output rows:
 //!
 //! ```text
 //! turned column, 4 bytes a channel    x0 x1 x2 x3
@@ -54,7 +55,7 @@ impl RowMicro for Float {
             let inside = left >= 0 && left as usize + 3 * row.stride_w + 2 < row.in_w;
             let mut from = [[row.pad; UNDER]; 3];
             for (from, input) in from.iter_mut().zip(inputs) {
-                for (ix, from) in (left..).zip(from) {
+                for (ix, from) in (left..).zip(from).take(if inside { 1 } else { UNDER }) {
                     if (ix as usize) < row.in_w {
                         *from = input.start.wrapping_add(ix as usize * input.step);
                     }
@@ -75,8 +76,8 @@ impl RowMicro for Float {
 }
 
 impl Float {
-    /// All channels of four outputs at `y`. `from` has the columns of each input row; if they are `INSIDE`, they follow one
-    /// another at the row's distance.
+    /// All channels of four outputs at `y`. `from` has the columns of each input row; if they are `INSIDE`, only the first, and
+    /// the others follow at the row's distance.
     ///
     /// # Safety
     /// As [`RowMicro::row`]; the columns of four outputs are readable, and the outputs exist.
@@ -137,8 +138,8 @@ mod dots {
     use super::*;
     use crate::engine::{Dot, Engine};
     use crate::epilogue::Common;
+    use crate::{SIGNED, UNSIGNED};
     use core::mem::MaybeUninit;
-    use sparrow_kernels::Features;
 
     /// Outputs of a stretch, a multiple of 4.
     const STRETCH: usize = 56;
@@ -361,9 +362,6 @@ mod dots {
             load(bytes.as_ptr())
         }
     }
-
-    const SIGNED: Features = Features::SIMD128.union(Features::RELAXED).union(Features::DOT_SIGNED);
-    const UNSIGNED: Features = Features::SIMD128.union(Features::RELAXED).union(Features::DOT_UNSIGNED);
 
     /// The int8 kernels.
     pub const CATALOGUE: &[Kernel] = &[

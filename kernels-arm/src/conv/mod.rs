@@ -32,6 +32,36 @@ use sparrow_kernels::{Features, Kernel, Layout, Op};
 /// Sums of a tile.
 pub type Sums<N, const R: usize, const W: usize> = [[<N as Number>::Sum; W]; R];
 
+/// How tiles and lines of a kind of numbers that has lines go to [`walk`].
+macro_rules! walks {
+    ($sparse:literal) => {
+        #[inline(always)]
+        unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                if const { has_lines::<N, W>() } {
+                    return walk::<N, R, W, $sparse>(tile, &mut |tile| next(tile).then_some(Line::NONE));
+                }
+                while next(tile) {
+                    Self::tile(tile);
+                }
+            }
+        }
+
+        fn takes_lines(tile: &Tile) -> bool {
+            has_lines::<N, W>() && tile.rows > 1 && tile.taps <= LINE_TAPS && number::is_quick(tile)
+        }
+
+        #[inline(always)]
+        unsafe fn lines(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Line>) {
+            if const { has_lines::<N, W>() } {
+                // SAFETY: the caller's promise.
+                unsafe { walk::<N, R, W, $sparse>(tile, &mut next) }
+            }
+        }
+    };
+}
+
 /// The dense tile: `R` pixels by `W` vectors, `V` of them to a panel.
 struct Dense<N, const R: usize, const W: usize, const V: usize>(N);
 
@@ -58,30 +88,7 @@ impl<N: Number, const R: usize, const W: usize, const V: usize> Micro for Dense<
         }
     }
 
-    #[inline(always)]
-    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if const { has_lines::<N, W>() } {
-                return walk::<N, R, W, false>(tile, &mut |tile| next(tile).then_some(Line::NONE));
-            }
-            while next(tile) {
-                Self::tile(tile);
-            }
-        }
-    }
-
-    fn takes_lines(tile: &Tile) -> bool {
-        takes_lines::<N, W>(tile)
-    }
-
-    #[inline(always)]
-    unsafe fn lines(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Line>) {
-        if const { has_lines::<N, W>() } {
-            // SAFETY: the caller's promise.
-            unsafe { walk::<N, R, W, false>(tile, &mut next) }
-        }
-    }
+    walks!(false);
 }
 
 /// Most taps of a line.
@@ -90,10 +97,6 @@ const LINE_TAPS: usize = 16;
 /// Whether lines go to tiles of this kind of numbers, of `W` vectors of channels. Others have too little to gain for the code.
 const fn has_lines<N: Number, const W: usize>() -> bool {
     N::LINES && W == 4
-}
-
-fn takes_lines<N: Number, const W: usize>(tile: &Tile) -> bool {
-    has_lines::<N, W>() && tile.rows > 1 && tile.taps <= LINE_TAPS && number::is_quick(tile)
 }
 
 /// The tiles, or the lines, of a unit: `next` gives a line, or [`Line::NONE`] for a tile that has addresses. One function for
@@ -160,7 +163,7 @@ unsafe fn walk<N: Number, const R: usize, const W: usize, const SPARSE: bool>(
 /// Some pixels of a line, less than a tile.
 ///
 /// # Safety
-/// As [`Micro::lines`]; [`takes_lines`] took it.
+/// As [`Micro::lines`]; the lines are taken.
 #[inline(never)]
 unsafe fn few<N: Number, const W: usize, const SPARSE: bool>(tile: &Tile, line: &Line) {
     for row in 0..tile.rows {
@@ -407,30 +410,7 @@ impl<N: Number, const R: usize, const W: usize> Micro for Sparse<N, R, W> {
         }
     }
 
-    #[inline(always)]
-    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if const { has_lines::<N, W>() } {
-                return walk::<N, R, W, true>(tile, &mut |tile| next(tile).then_some(Line::NONE));
-            }
-            while next(tile) {
-                Self::tile(tile);
-            }
-        }
-    }
-
-    fn takes_lines(tile: &Tile) -> bool {
-        takes_lines::<N, W>(tile)
-    }
-
-    #[inline(always)]
-    unsafe fn lines(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Line>) {
-        if const { has_lines::<N, W>() } {
-            // SAFETY: the caller's promise.
-            unsafe { walk::<N, R, W, true>(tile, &mut next) }
-        }
-    }
+    walks!(true);
 }
 
 /// One pixel.
