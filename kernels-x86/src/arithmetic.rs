@@ -38,6 +38,8 @@ pub(crate) trait Arithmetic {
     const BIASED: bool;
     /// Whether [`Self::raise`] is wanted.
     const RAISED: bool = false;
+    /// What the bytes of an activation are changed by, if all that staging does to them is an exclusive or.
+    const FLIP: i8 = 0;
     /// Bytes of an activation in memory.
     const X_BYTES: usize;
     /// Positions of a unit.
@@ -285,6 +287,7 @@ macro_rules! vnni {
             const FLOAT: bool = false;
             const BIASED: bool = true;
             const RAISED: bool = true;
+            const FLIP: i8 = -128;
             const X_BYTES: usize = 1;
             const STEP: usize = 4;
             const LANES: usize = <$block>::LANES;
@@ -294,7 +297,7 @@ macro_rules! vnni {
             unsafe fn stage(from: *const u8, to: *mut u8, count: usize) {
                 // SAFETY: the trait's.
                 unsafe {
-                    let shift = _mm256_set1_epi8(-128);
+                    let shift = _mm256_set1_epi8(Self::FLIP);
                     let put = |i: usize, x: __m256i| _mm256_storeu_si256(to.add(i).cast(), _mm256_xor_si256(shift, x));
                     let whole = count / 32 * 32;
                     for i in (0..whole).step_by(32) {

@@ -10,14 +10,19 @@
 //! A tile first stages a chunk of its rows in a scratch buffer: converted to what the multiply wants (f16 to f32, i8 to
 //! i16 or to shifted u8), and at a fixed distance from row to row, so that one base register addresses them all and
 //! rows a power of two apart do not fall into one cache set. It then walks its blocks of output channels, so that
-//! staging is shared by all of them. A sparse block differs in one thing: the place of a unit in the chunk comes from
-//! the index instead of a counter.
+//! staging is shared by all of them; where staging counts, neighbouring tiles are merged to have more. A sparse block
+//! differs in one thing: the place of a unit in the chunk comes from the index instead of a counter. AVX-512's sparse
+//! int8 blocks are staged the other way round ([`turned`]), and f32 blocks that keep much have a loop of their own
+//! ([`pixels`]).
 //!
 //! f32 rows that are few enough for a register each are not staged: all of K is summed up in one go, which MobileNet-v1
 //! gains an eighth from.
 //!
 //! A last tile of few rows, down to the single row of a fully connected layer, is computed with fewer rows and more
 //! parts at a time, so that the sums still hide the latency of the multiply-add.
+
+pub(crate) mod pixels;
+mod turned;
 
 use crate::arithmetic::{Arithmetic, F16, F32, I8Avx2, I8Vnni, Wide};
 use crate::finish::{Avx2, Avx512, Isa, Last};
@@ -29,26 +34,47 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 use sparrow_kernels::conv::{Micro, ROOM, Strip, Tile, accepts, drive, units};
 use sparrow_kernels::{ConvParams, Kernel, Layout, Op};
+use turned::PITCH;
 
 /// Most bytes of staged activations.
-const SCRATCH: usize = 32 << 10;
-/// Most output channels of a tile. A tile has as many as keep its weights in half of a small L2 cache.
-const CHANNELS: usize = 128;
+const SCRATCH: usize = 102 << 10;
+/// Most bytes of a staged strip.
+const STRIP: usize = 32 << 10;
+/// Most output channels of a tile. A tile that is not merged has as many as keep its weights in half of a small L2 cache.
+const CHANNELS: usize = 512;
 const _: () = assert!(CHANNELS * 4 <= ROOM);
 /// Bytes by which weights are fetched ahead.
 const AHEAD: usize = 1024;
 /// Most blocks of a tile.
 const MAX_BLOCKS: usize = CHANNELS / 4;
 /// Most rows of a tile.
-const MAX_ROWS: usize = 16;
+const MAX_ROWS: usize = 48;
 
-/// Staged activations.
+/// Memory on the stack that begins with a cache line.
 #[repr(C, align(64))]
-struct Scratch([MaybeUninit<u8>; SCRATCH]);
+struct Room<T, const N: usize>([MaybeUninit<T>; N]);
 
-/// Sums of a tile, `[blocks][rows][lanes]`.
-#[repr(C, align(64))]
-struct Sums([MaybeUninit<u32>; MAX_ROWS * CHANNELS]);
+impl<T, const N: usize> Room<T, N> {
+    const NEW: Self = Self([const { MaybeUninit::uninit() }; N]);
+
+    fn start(&mut self) -> *mut T {
+        self.0.as_mut_ptr().cast()
+    }
+}
+
+/// What the tiles of a unit work in, one after the other.
+struct Buffers {
+    /// Staged activations.
+    scratch: Room<u8, SCRATCH>,
+    /// Sums of a tile, `[blocks][rows][lanes]`.
+    sums: Room<u32, { MAX_ROWS * CHANNELS }>,
+    /// Of each block.
+    cursors: Room<Cursor, MAX_BLOCKS>,
+}
+
+impl Buffers {
+    const NEW: Self = Self { scratch: Room::NEW, sums: Room::NEW, cursors: Room::NEW };
+}
 
 /// A part of the reduction that is staged at once: whole taps, or some units of one tap.
 struct Chunk {
@@ -77,7 +103,7 @@ struct Work<'a, I, A: Arithmetic, const ROWS: usize, const LINES: usize, const S
     first: bool,
     /// Whether sums go to the output without a stop in `sums`: there is one chunk, and the last step can be done there.
     direct: bool,
-    cursors: [Cursor; MAX_BLOCKS],
+    cursors: *mut Cursor,
     isa: PhantomData<I>,
 }
 
@@ -86,38 +112,55 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
 {
     /// Elements from a staged row to the next.
     const STRIDE: usize = {
-        assert!(LINES % 2 == 1 && ROWS <= MAX_ROWS && ROWS * LINES * 64 + 31 <= SCRATCH);
+        assert!(LINES % 2 == 1 && ROWS <= MAX_ROWS);
         LINES * 64 / size_of::<A::X>()
     };
-    /// Whether rows are read where they lie in memory, all of K at once: nothing is to be converted, and each row has a
-    /// register for its address.
-    const IN_PLACE: bool = A::IN_PLACE && ROWS <= 7;
     /// Units of a chunk.
     const CHUNK: usize = Self::STRIDE / A::STEP;
     /// Channels of a block.
     const BLOCK: usize = A::PARTS * A::LANES;
+
+    /// Whether `rows` rows are read where they lie in memory, all of K at once: nothing is to be converted, and each row has
+    /// a register for its address.
+    const fn in_place(rows: usize) -> bool {
+        A::IN_PLACE && rows <= 7
+    }
+
+    /// Whether `rows` rows are staged unit by unit.
+    const fn turns(rows: usize) -> bool {
+        SPARSE && ROWS == 28 && rows > 7
+    }
+
+    /// A tile of which nothing is done.
+    #[inline(always)]
+    fn new(tile: &'a Tile, x: *mut u8, sums: *mut u32, cursors: *mut Cursor) -> Self {
+        Self {
+            tile,
+            x: x.cast(),
+            sums,
+            chunk: Self::chunk((0, 0), tile.taps, tile.kc.div_ceil(A::STEP)),
+            first: true,
+            direct: false,
+            cursors,
+            isa: PhantomData,
+        }
+    }
 
     /// Computes a tile, `R` of its rows and `P` parts at a time; rows past the tile's repeat its last one.
     ///
     /// # Safety
     /// As [`Micro::tile`]; the CPU has `A`'s features; the tile has at most `R` rows.
     #[inline(always)]
-    unsafe fn run<const R: usize, const P: usize>(tile: &'a Tile) {
-        let mut scratch = Scratch([const { MaybeUninit::uninit() }; SCRATCH]);
-        let mut sums = Sums([const { MaybeUninit::uninit() }; MAX_ROWS * CHANNELS]);
+    unsafe fn run<const R: usize, const P: usize>(tile: &'a Tile, buffers: &mut Buffers) {
+        const {
+            let bytes = if Self::turns(R) { Self::CHUNK * PITCH * 4 } else { R * LINES * 64 + 31 };
+            assert!(bytes <= SCRATCH);
+        }
         let units = tile.kc.div_ceil(A::STEP);
-        let mut work = Self {
-            tile,
-            x: scratch.0.as_mut_ptr().cast(),
-            sums: sums.0.as_mut_ptr().cast(),
-            chunk: Self::chunk((0, 0), tile.taps, units),
-            first: true,
-            direct: false,
-            cursors: [Cursor::default(); MAX_BLOCKS],
-            isa: PhantomData,
-        };
-        work.direct = (Self::IN_PLACE || work.ends()) && A::finishes(tile);
-        if Self::IN_PLACE {
+        let Buffers { scratch, sums, cursors } = buffers;
+        let mut work = Self::new(tile, scratch.start(), sums.start(), cursors.start());
+        work.direct = (Self::in_place(R) || work.ends()) && A::finishes(tile);
+        if Self::in_place(R) {
             // SAFETY: the caller's promise.
             return unsafe {
                 if SPARSE {
@@ -136,7 +179,11 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                 work.start();
             }
             loop {
-                work.stage(R);
+                if Self::turns(R) {
+                    work.stage_turned::<PITCH>(R);
+                } else {
+                    work.stage(R);
+                }
                 if SPARSE {
                     work.sparse::<R, P>();
                 } else {
@@ -148,9 +195,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                 if work.ends() {
                     return work.finish::<R>();
                 }
-                let whole = work.chunk.units.end == units;
-                let next = if whole { (work.chunk.taps.end, 0) } else { (work.chunk.taps.start, work.chunk.units.end) };
-                (work.chunk, work.first) = (Self::chunk(next, tile.taps, units), false);
+                work.next(units);
             }
         }
     }
@@ -185,7 +230,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     /// what they have in common.
     fn takes(p: &ConvParams) -> bool {
         let pixels = p.kh as usize * (ROWS + p.kw as usize - 1);
-        p.kc <= 128 && pixels * pitch(p.kc as usize) + 63 <= SCRATCH
+        p.kc <= 128 && pixels * pitch(p.kc as usize) + 63 <= STRIP
     }
 
     /// [`Micro::strip`], `P` parts at a time.
@@ -210,18 +255,11 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     /// As [`Self::strip`].
     #[inline(always)]
     unsafe fn strip_of<const P: usize, const PITCH: usize>(tile: &'a Tile, strip: &Strip) {
-        let mut scratch = Scratch([const { MaybeUninit::uninit() }; SCRATCH]);
-        let mut sums = Sums([const { MaybeUninit::uninit() }; MAX_ROWS * CHANNELS]);
-        let work = Self {
-            tile,
-            x: scratch.0.as_mut_ptr().cast(),
-            sums: sums.0.as_mut_ptr().cast(),
-            chunk: Chunk { taps: 0..0, units: 0..0 },
-            first: true,
-            direct: A::finishes(tile),
-            cursors: [Cursor::default(); MAX_BLOCKS],
-            isa: PhantomData,
-        };
+        let mut scratch: Room<u8, STRIP> = Room::NEW;
+        const { assert!(ROWS <= 16) };
+        let mut sums: Room<u32, { 16 * CHANNELS }> = Room::NEW;
+        let mut work = Self::new(tile, scratch.start(), sums.start(), core::ptr::null_mut());
+        work.direct = A::finishes(tile);
         let (kh, kw) = strip.kernel;
         let pixels = ROWS + kw - 1;
         // SAFETY: the caller's promise; the staged strip fits the scratch buffer, and the columns exist.
@@ -285,6 +323,14 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     #[inline(always)]
     fn ends(&self) -> bool {
         self.chunk.taps.end == self.tile.taps && self.chunk.units.end * A::STEP >= self.tile.kc
+    }
+
+    /// Goes on to the chunk behind this one.
+    #[inline(always)]
+    fn next(&mut self, units: usize) {
+        let Chunk { taps, units: done } = &self.chunk;
+        let next = if done.end == units { (taps.end, 0) } else { (taps.start, done.end) };
+        (self.chunk, self.first) = (Self::chunk(next, self.tile.taps, units), false);
     }
 
     /// The chunk that begins at this tap and unit.
@@ -470,10 +516,12 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
         let tile = self.tile;
         let mut at = 0;
         for block in 0..tile.channels.div_ceil(Self::BLOCK) {
-            self.cursors[block].at = at;
-            for tap in 0..tile.taps {
-                // SAFETY: there is a count for every block and tap.
-                at += usize::from(unsafe { *tile.counts.add(block * tile.taps + tap) });
+            // SAFETY: there is a cursor for every block, and a count for every block and tap.
+            unsafe {
+                self.cursors.add(block).write(Cursor { at, left: 0 });
+                for tap in 0..tile.taps {
+                    at += usize::from(*tile.counts.add(block * tile.taps + tap));
+                }
             }
         }
     }
@@ -485,24 +533,26 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     #[inline(always)]
     unsafe fn sparse<const R: usize, const P: usize>(&mut self) {
         for block in 0..self.tile.channels.div_ceil(Self::BLOCK) {
-            let mut after = self.cursors[block];
-            for part in (0..A::PARTS).step_by(P) {
-                // SAFETY: block and parts exist.
-                after = unsafe { self.kept::<R, P>(block, part) };
+            // SAFETY: block and parts exist.
+            unsafe {
+                let cursor = self.cursors.add(block);
+                let mut after = *cursor;
+                for part in (0..A::PARTS).step_by(P) {
+                    after = self.kept::<R, P>(block, part, *cursor);
+                }
+                *cursor = after;
             }
-            self.cursors[block] = after;
         }
     }
 
-    /// `P` parts of a sparse block; returns its cursor behind the chunk.
+    /// `P` parts of a sparse block, whose cursor stands behind the chunks before; returns it behind this one.
     ///
     /// # Safety
     /// As [`Self::dense`]; the parts exist.
     #[inline(always)]
-    unsafe fn kept<const R: usize, const P: usize>(&self, block: usize, part: usize) -> Cursor {
+    unsafe fn kept<const R: usize, const P: usize>(&self, block: usize, part: usize, mut cursor: Cursor) -> Cursor {
         let (tile, chunk) = (self.tile, &self.chunk);
-        let mut cursor = self.cursors[block];
-        // SAFETY: the caller's promise; cursors stand behind the chunks before.
+        // SAFETY: the caller's promise.
         unsafe {
             let mut held = Held::<A, R, P>::new(tile, block * A::PARTS + part, self.first);
             for (n, tap) in chunk.taps.clone().enumerate() {
@@ -512,15 +562,12 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                     *weights = tile.weights.add(kept.start * A::UNIT_BYTES + (part + p) * A::PART_BYTES);
                 }
                 let positions = tile.positions.add(kept.start);
+                // Elements from a unit to the next, and from a row.
+                let (unit, row) = if Self::turns(R) { (PITCH * A::STEP, A::STEP) } else { (A::STEP, Self::STRIDE) };
                 // Positions count from the tap's first unit, the staged run from the chunk's.
-                let x = self.x.add(n * chunk.units.len() * A::STEP).wrapping_sub(chunk.units.start * A::STEP);
+                let x = self.x.add(n * chunk.units.len() * unit).wrapping_sub(chunk.units.start * unit);
                 for n in 0..kept.len() {
-                    held.multiply_add(
-                        x.wrapping_add(usize::from(*positions.add(n)) * A::STEP),
-                        Self::STRIDE,
-                        weights,
-                        n,
-                    );
+                    held.multiply_add(x.wrapping_add(usize::from(*positions.add(n)) * unit), row, weights, n);
                 }
             }
             self.put(held, block * A::PARTS + part);
@@ -602,6 +649,19 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     #[inline(always)]
     unsafe fn finish<const R: usize>(&self) {
         let tile = self.tile;
+        for block in 0..tile.channels.div_ceil(Self::BLOCK) {
+            let sums = self.sums.wrapping_add(block * R * Self::BLOCK);
+            // SAFETY: the block's first channel exists.
+            unsafe { Self::finish_block(tile, block, sums) };
+        }
+    }
+
+    /// Writes a block of a tile, `sums` being `[rows][channels of a block]`.
+    ///
+    /// # Safety
+    /// As [`Self::finish`]; the block exists.
+    #[inline(always)]
+    unsafe fn finish_block(tile: &Tile, block: usize, sums: *const u32) {
         let last = Last {
             y: tile.y,
             residual: tile.residual,
@@ -612,15 +672,12 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
             rows: tile.rows,
             epilogue: &tile.epilogue,
         };
-        for block in 0..tile.channels.div_ceil(Self::BLOCK) {
-            let sums = self.sums.wrapping_add(block * R * Self::BLOCK);
-            // SAFETY: the block's first channel exists.
-            unsafe {
-                if A::FLOAT {
-                    I::finish::<A::Block, true>(&last, block * Self::BLOCK, sums);
-                } else {
-                    I::finish::<A::Block, false>(&last, block * Self::BLOCK, sums);
-                }
+        // SAFETY: the caller's promise.
+        unsafe {
+            if A::FLOAT {
+                I::finish::<A::Block, true>(&last, block * Self::BLOCK, sums);
+            } else {
+                I::finish::<A::Block, false>(&last, block * Self::BLOCK, sums);
             }
         }
     }
@@ -716,55 +773,66 @@ impl<A: Arithmetic, const R: usize, const C: usize> Held<A, R, C> {
     }
 }
 
-/// Kernels of one catalogue: the channels of a tile and of a block, the lines staged of a row, and `R x P`, the rows and parts at a time of a full tile, of one
-/// with at most half the rows, and of a single row.
+/// Kernels of one catalogue: the channels of a tile, how many such may be merged, and the channels of a block; the rows of a
+/// tile and the lines staged of each; `R x P`, the parts at a time for tiles of up to so many rows.
 macro_rules! catalogue {
     ($(#[$doc:meta])* $catalogue:ident, $isa:ty, $requires:expr, $features:literal;
-     $($name:literal, $micro:ident, $layout:ident, $channels:literal / $block:literal, $arithmetic:ty, $sparse:literal, $lines:literal: $r:literal x $p:literal, $rh:literal x $ph:literal, 1 x $p1:literal $(, strips x $ps:literal)?;)*) => {
+     $($name:literal, $micro:ident, $layout:ident, $channels:literal $(x $merged:literal)? / $block:literal, $arithmetic:ty, $sparse:literal, $rows:literal x $lines:literal: $($r:literal x $p:literal),+ $(, strips x $ps:literal)?;)*) => {
         $(
             struct $micro;
 
+            impl $micro {
+                /// # Safety
+                /// As [`Micro::tile`].
+                #[target_feature(enable = $features)]
+                unsafe fn run(tile: &Tile, buffers: &mut Buffers) {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        match tile.rows {
+                            $(..=$r => Work::<$isa, $arithmetic, $rows, $lines, $sparse>::run::<$r, $p>(tile, buffers),)+
+                            _ => unreachable!("a tile has no more rows"),
+                        }
+                    }
+                }
+            }
+
             impl Micro for $micro {
-                const ROWS: usize = $r;
+                const ROWS: usize = $rows;
                 const PANELS: usize = $channels / $block;
+                $(const MERGED: usize = $merged;)?
 
                 #[target_feature(enable = $features)]
                 unsafe fn prepare(tile: &Tile) -> u32 {
                     // SAFETY: the caller's promise.
-                    unsafe { Work::<$isa, $arithmetic, $r, $lines, $sparse>::prepare(tile) };
+                    unsafe { Work::<$isa, $arithmetic, $rows, $lines, $sparse>::prepare(tile) };
                     0
                 }
 
                 #[inline(always)]
                 unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
+                    let mut buffers = Buffers::NEW;
                     let mut n = 0;
                     while next(tile) {
                         // Its number.
                         (tile.hint, n) = (n, n + 1);
                         // SAFETY: the caller's promise.
-                        unsafe { Self::tile(tile) };
+                        unsafe { Self::run(tile, &mut buffers) };
                     }
                 }
 
-                #[target_feature(enable = $features)]
                 unsafe fn tile(tile: &Tile) {
+                    let mut buffers = Buffers::NEW;
                     // SAFETY: the caller's promise.
-                    unsafe {
-                        match tile.rows {
-                            1 => Work::<$isa, $arithmetic, $r, $lines, $sparse>::run::<1, $p1>(tile),
-                            2..=$rh => Work::<$isa, $arithmetic, $r, $lines, $sparse>::run::<$rh, $ph>(tile),
-                            _ => Work::<$isa, $arithmetic, $r, $lines, $sparse>::run::<$r, $p>(tile),
-                        }
-                    }
+                    unsafe { Self::run(tile, &mut buffers) };
                 }
 
                 $(
-                    const STRIPS: Option<fn(&ConvParams) -> bool> = Some(Work::<$isa, $arithmetic, $r, $lines, $sparse>::takes);
+                    const STRIPS: Option<fn(&ConvParams) -> bool> = Some(Work::<$isa, $arithmetic, $rows, $lines, $sparse>::takes);
 
                     #[target_feature(enable = $features)]
                     unsafe fn strip(tile: &Tile, strip: &Strip) {
                         // SAFETY: the caller's promise.
-                        unsafe { Work::<$isa, $arithmetic, $r, $lines, $sparse>::strip::<$ps>(tile, strip) }
+                        unsafe { Work::<$isa, $arithmetic, $rows, $lines, $sparse>::strip::<$ps>(tile, strip) }
                     }
                 )?
             }
@@ -775,7 +843,7 @@ macro_rules! catalogue {
             name: $name,
             op: Op::Conv,
             requires: $requires,
-            accepts: |call| accepts(call, $r, Layout::$layout),
+            accepts: |call| accepts(call, $rows, Layout::$layout),
             units: units::<$micro>,
             run: drive::<$micro>,
         }),*];
@@ -785,34 +853,34 @@ macro_rules! catalogue {
 catalogue! {
     /// Convolutions with AVX2: 16 vector registers hold 12 sums.
     AVX2_CATALOGUE, Avx2, AVX2, "avx2,fma,f16c";
-    "conv_f32_b16_avx2", ConvF32Avx2, DenseF32, 64 / 16, F32<Wide>, false, 17: 6 x 1, 3 x 2, 1 x 4;
-    "conv_f16_b16_avx2", ConvF16Avx2, DenseF16, 64 / 16, F16<Wide>, false, 17: 6 x 1, 3 x 2, 1 x 4;
-    "conv_i8_b16_avx2", ConvI8Avx2, DenseI8, 128 / 16, I8Avx2<Wide, 2>, false, 33: 6 x 1, 3 x 2, 1 x 4;
-    "spconv_f32_b16_avx2", SpconvF32B16Avx2, SparseF32B16, 128 / 16, F32<Wide>, true, 65: 6 x 1, 3 x 1, 1 x 1;
-    "spconv_f32_b8_avx2", SpconvF32B8Avx2, SparseF32B8, 128 / 8, F32<V8>, true, 41: 12 x 1, 6 x 1, 1 x 1;
-    "spconv_f32_b4_avx2", SpconvF32B4Avx2, SparseF32B4, 128 / 4, F32<V4>, true, 41: 12 x 1, 6 x 1, 1 x 1;
-    "spconv_f16_b16_avx2", SpconvF16B16Avx2, SparseF16B16, 128 / 16, F16<Wide>, true, 65: 6 x 1, 3 x 1, 1 x 1;
-    "spconv_f16_b8_avx2", SpconvF16B8Avx2, SparseF16B8, 128 / 8, F16<V8>, true, 41: 12 x 1, 6 x 1, 1 x 1;
-    "spconv_f16_b4_avx2", SpconvF16B4Avx2, SparseF16B4, 128 / 4, F16<V4>, true, 41: 12 x 1, 6 x 1, 1 x 1;
-    "spconv_i8_b16_avx2", SpconvI8B16Avx2, SparseI8B16, 128 / 16, I8Avx2<Wide, 2>, true, 65: 6 x 1, 3 x 2, 1 x 2;
-    "spconv_i8_b8_avx2", SpconvI8B8Avx2, SparseI8B8, 128 / 8, I8Avx2<V8, 2>, true, 65: 6 x 1, 3 x 1, 1 x 1;
-    "spconv_i8_b4_avx2", SpconvI8B4Avx2, SparseI8B4, 128 / 4, I8Avx2<V4, 1>, true, 41: 12 x 1, 6 x 1, 1 x 1;
+    "conv_f32_b16_avx2", ConvF32Avx2, DenseF32, 64 / 16, F32<Wide>, false, 6 x 17: 1 x 4, 3 x 2, 6 x 1;
+    "conv_f16_b16_avx2", ConvF16Avx2, DenseF16, 64 / 16, F16<Wide>, false, 6 x 17: 1 x 4, 3 x 2, 6 x 1;
+    "conv_i8_b16_avx2", ConvI8Avx2, DenseI8, 128 / 16, I8Avx2<Wide, 2>, false, 6 x 33: 1 x 4, 3 x 2, 6 x 1;
+    "spconv_f32_b16_avx2", SpconvF32B16Avx2, SparseF32B16, 128 / 16, F32<Wide>, true, 6 x 65: 1 x 1, 3 x 1, 6 x 1;
+    "spconv_f32_b8_avx2", SpconvF32B8Avx2, SparseF32B8, 128 / 8, F32<V8>, true, 12 x 41: 1 x 1, 6 x 1, 12 x 1;
+    "spconv_f32_b4_avx2", SpconvF32B4Avx2, SparseF32B4, 128 / 4, F32<V4>, true, 12 x 41: 1 x 1, 6 x 1, 12 x 1;
+    "spconv_f16_b16_avx2", SpconvF16B16Avx2, SparseF16B16, 128 / 16, F16<Wide>, true, 6 x 65: 1 x 1, 3 x 1, 6 x 1;
+    "spconv_f16_b8_avx2", SpconvF16B8Avx2, SparseF16B8, 128 / 8, F16<V8>, true, 12 x 41: 1 x 1, 6 x 1, 12 x 1;
+    "spconv_f16_b4_avx2", SpconvF16B4Avx2, SparseF16B4, 128 / 4, F16<V4>, true, 12 x 41: 1 x 1, 6 x 1, 12 x 1;
+    "spconv_i8_b16_avx2", SpconvI8B16Avx2, SparseI8B16, 128 / 16, I8Avx2<Wide, 2>, true, 6 x 65: 1 x 2, 3 x 2, 6 x 1;
+    "spconv_i8_b8_avx2", SpconvI8B8Avx2, SparseI8B8, 128 / 8, I8Avx2<V8, 2>, true, 6 x 65: 1 x 1, 3 x 1, 6 x 1;
+    "spconv_i8_b4_avx2", SpconvI8B4Avx2, SparseI8B4, 128 / 4, I8Avx2<V4, 1>, true, 12 x 41: 1 x 1, 6 x 1, 12 x 1;
 }
 
 catalogue! {
     /// Convolutions with AVX-512: 32 vector registers hold 24 sums.
     AVX512_CATALOGUE, Avx512, AVX512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl";
-    "conv_f32_b16_avx512", ConvF32Avx512, DenseF32, 128 / 16, F32<V16>, false, 33: 7 x 3, 4 x 4, 1 x 8;
-    "conv_f16_b16_avx512", ConvF16Avx512, DenseF16, 128 / 16, F16<V16>, false, 33: 14 x 2, 7 x 4, 1 x 8;
-    "spconv_f32_b16_avx512", SpconvF32B16Avx512, SparseF32B16, 128 / 16, F32<V16>, true, 33: 14 x 1, 7 x 1, 1 x 1;
-    "spconv_f16_b16_avx512", SpconvF16B16Avx512, SparseF16B16, 128 / 16, F16<V16>, true, 33: 14 x 1, 7 x 1, 1 x 1;
+    "conv_f32_b16_avx512", ConvF32Avx512, DenseF32, 128 / 16, F32<V16>, false, 7 x 33: 1 x 8, 4 x 4, 7 x 3;
+    "conv_f16_b16_avx512", ConvF16Avx512, DenseF16, 128 / 16, F16<V16>, false, 14 x 33: 1 x 8, 7 x 4, 14 x 2;
+    "spconv_f32_b16_avx512", SpconvF32B16Avx512, SparseF32B16, 128 x 4 / 16, F32<V16>, true, 14 x 33: 1 x 1, 7 x 1, 14 x 1;
+    "spconv_f16_b16_avx512", SpconvF16B16Avx512, SparseF16B16, 128 x 4 / 16, F16<V16>, true, 14 x 33: 1 x 1, 7 x 1, 14 x 1;
 }
 
 catalogue! {
     /// Integer convolutions with AVX-512 VNNI.
     VNNI_CATALOGUE, Avx512, VNNI, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni";
-    "conv_i8_b16_avx512vnni", ConvI8Vnni, DenseI8, 128 / 16, I8Vnni<V16>, false, 33: 14 x 2, 7 x 4, 1 x 8, strips x 2;
-    "spconv_i8_b16_avx512vnni", SpconvI8B16Vnni, SparseI8B16, 128 / 16, I8Vnni<V16>, true, 33: 14 x 1, 7 x 1, 1 x 1;
-    "spconv_i8_b8_avx512vnni", SpconvI8B8Vnni, SparseI8B8, 128 / 8, I8Vnni<V8>, true, 33: 14 x 1, 7 x 1, 1 x 1;
-    "spconv_i8_b4_avx512vnni", SpconvI8B4Vnni, SparseI8B4, 128 / 4, I8Vnni<V4>, true, 33: 14 x 1, 7 x 1, 1 x 1;
+    "conv_i8_b16_avx512vnni", ConvI8Vnni, DenseI8, 128 x 4 / 16, I8Vnni<V16>, false, 14 x 33: 1 x 8, 7 x 4, 14 x 2, strips x 2;
+    "spconv_i8_b16_avx512vnni", SpconvI8B16Vnni, SparseI8B16, 128 x 4 / 16, I8Vnni<V16>, true, 28 x 33: 1 x 1, 7 x 1, 14 x 1, 21 x 1, 28 x 1;
+    "spconv_i8_b8_avx512vnni", SpconvI8B8Vnni, SparseI8B8, 128 x 4 / 8, I8Vnni<V8>, true, 14 x 33: 1 x 1, 7 x 1, 14 x 1;
+    "spconv_i8_b4_avx512vnni", SpconvI8B4Vnni, SparseI8B4, 128 x 4 / 4, I8Vnni<V4>, true, 14 x 33: 1 x 1, 7 x 1, 14 x 1;
 }

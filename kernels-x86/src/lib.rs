@@ -42,6 +42,7 @@ sparrow_kernels::lanes! {
 pub static CATALOGUE: Catalogue = &[
     winograd::CATALOGUE,
     conv::VNNI_CATALOGUE,
+    conv::pixels::CATALOGUE,
     conv::AVX512_CATALOGUE,
     conv::AVX2_CATALOGUE,
     depthwise::VNNI_CATALOGUE,

@@ -14,7 +14,7 @@ macro_rules! vector {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         #[repr(transparent)]
-        pub(crate) struct $type($raw);
+        pub(crate) struct $type(pub(crate) $raw);
 
         impl Vector for $type {
             type Int = $int;

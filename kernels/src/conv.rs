@@ -24,7 +24,7 @@ pub const MAX_TAPS: usize = MAX_RUNS / SCALAR_ROWS;
 /// Most pixels of one tile.
 pub const MAX_ROWS: usize = 112;
 /// Bytes of [`Tile::room`].
-pub const ROOM: usize = 512;
+pub const ROOM: usize = 2048;
 /// Bytes of input a unit should read: half of a small core's L2 cache.
 const UNIT_BYTES: usize = 128 << 10;
 
@@ -81,7 +81,7 @@ pub struct Tile {
     pub kc: usize,
     /// Pixels, 1..=ROWS.
     pub rows: usize,
-    /// Output channels, 1..=PANELS * block.
+    /// Output channels, 1..=MERGED * PANELS * block.
     pub channels: usize,
     /// The last step.
     pub epilogue: Epilogue,
@@ -139,6 +139,9 @@ pub trait Micro {
     const ROWS: usize;
     /// Panels (dense) or blocks (sparse: 1) of a tile.
     const PANELS: usize;
+    /// Most tiles side by side, of the same pixels and the next channels, that may come as one: for kernels that do
+    /// something to their input first.
+    const MERGED: usize = 1;
     /// Pixels computed at a time, a divisor of `ROWS`.
     const STEP: usize = Self::ROWS;
 
@@ -372,6 +375,7 @@ struct Cut {
 struct Shape {
     rows: usize,
     panels: usize,
+    merged: usize,
     prepare: unsafe fn(&Tile) -> u32,
     strips: Option<fn(&ConvParams) -> bool>,
     tiles: unsafe fn(&Tile, &mut Walk),
@@ -379,7 +383,14 @@ struct Shape {
 
 impl Shape {
     const fn of<M: Micro>() -> Self {
-        Self { rows: M::ROWS, panels: M::PANELS, prepare: M::prepare, strips: M::STRIPS, tiles: tiles::<M> }
+        Self {
+            rows: M::ROWS,
+            panels: M::PANELS,
+            merged: M::MERGED,
+            prepare: M::prepare,
+            strips: M::STRIPS,
+            tiles: tiles::<M>,
+        }
     }
 }
 
@@ -421,12 +432,16 @@ unsafe fn nest(call: &Call, units: Range<usize>, shape: &Shape) {
     let blocks = cut.pixels.div_ceil(cut.block);
     let nest = Nest::new(call, shape);
     let mut addresses = Addresses::new();
-    for unit in units {
+    let mut unit = units.start;
+    while unit < units.end {
         let (group, rest) = (unit / (blocks * cut.runs), unit % (blocks * cut.runs));
         let (block, run) = (rest / cut.runs, rest % cut.runs);
         let pixels = block * cut.block..((block + 1) * cut.block).min(cut.pixels);
-        // SAFETY: the unit lies below `units`, so its pixels and channels exist; the rest is the caller's promise.
-        unsafe { nest.unit(group, run * cut.channels, cut.channels, pixels, &mut addresses) };
+        // The next units have the same pixels.
+        let merged = (cut.runs - run).min(units.end - unit).min(shape.merged);
+        // SAFETY: the units lie below `units`, so their pixels and channels exist; the rest is the caller's promise.
+        unsafe { nest.unit(group, run * cut.channels, merged * cut.channels, pixels, &mut addresses) };
+        unit += merged;
     }
 }
 

@@ -164,11 +164,20 @@ const CONVOLUTIONS: &[Shape] = &[
         ..PLAIN
     },
     Shape { input: [2, 16], oc: 33, kc: 128, kernel: [2, 3], pads: [1, 1, 0, 1], ..PLAIN },
+    // Units that fill no vector.
+    Shape { input: [5, 6], oc: 36, kc: 21, ..PLAIN },
     // Reductions longer than what a kernel stages at once: within a tap, of whole taps, and for a single row.
     Shape { input: [1, 20], oc: 20, kc: 1501, ..PLAIN },
     Shape { input: [4, 5], oc: 17, kc: 180, kernel: [3, 3], pads: [1; 4], ..PLAIN },
     Shape { oc: 33, kc: 4700, ..PLAIN },
     Shape { input: [2, 9], oc: 20, kc: 1100, kernel: [1, 2], ..PLAIN },
+];
+
+/// More channels than a tile has, and more kept units and pixels than a vector or a chunk.
+const LONG: &[Shape] = &[
+    Shape { input: [1, 17], oc: 277, kc: 6, kernel: [1, 3], pads: [0, 1, 0, 1], ..PLAIN },
+    Shape { input: [7, 9], oc: 20, kc: 210, ..PLAIN },
+    Shape { input: [5, 11], oc: 17, kc: 150, kernel: [2, 2], pads: [1, 0, 0, 1], ..PLAIN },
 ];
 
 /// As Winograd's kernels take them: whole patches, parts of patches, one chunk of channels and several, more than a unit.
@@ -314,6 +323,9 @@ pub fn cases() -> Box<dyn Iterator<Item = ConvCase>> {
         let dense_f32 = layout == Layout::DenseF32;
         let winograd = WINOGRAD.iter().filter(move |_| dense_f32);
         let winograd = winograd.flat_map(|shape| (0..6).map(move |n| (n, shape, 0.0)));
+        let long = LONG.iter().filter(move |_| op == Op::Conv);
+        let long =
+            long.flat_map(move |shape| (0..8).map(move |n| (n, shape, if layout.is_sparse() { 0.3 } else { 0.0 })));
         let dense_depthwise = layout.spec().family == sparrow_kernels::Family::Depthwise;
         let square = SQUARE.iter().filter(move |_| dense_depthwise).enumerate();
         let square = square.flat_map(|(i, shape)| [i, i + 3].map(|n| (n, shape)));
@@ -321,6 +333,7 @@ pub fn cases() -> Box<dyn Iterator<Item = ConvCase>> {
         each.chain(sampled)
             .chain(joined)
             .chain(winograd)
+            .chain(long)
             .map(move |(n, shape, sparsity)| (n, shape, sparsity, Variant::nth(n, dtype)))
             .chain(square.map(move |(n, shape)| (n, shape, 0.0, Variant::usual(n, dtype))))
             .map(move |(n, shape, sparsity, variant)| make(op, layout, *shape, sparsity, variant, n as u64))
