@@ -21,6 +21,7 @@
 //! A last tile of few rows, down to the single row of a fully connected layer, is computed with fewer rows and more
 //! parts at a time, so that the sums still hide the latency of the multiply-add.
 
+pub(crate) mod few;
 pub(crate) mod pixels;
 mod turned;
 
@@ -32,14 +33,12 @@ use core::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
-use sparrow_kernels::conv::{Micro, ROOM, Strip, Tile, accepts, drive, units};
+use sparrow_kernels::conv::{Input, Micro, ROOM, Strip, Tile, accepts, drive, units};
 use sparrow_kernels::{ConvParams, Kernel, Layout, Op};
 use turned::PITCH;
 
 /// Most bytes of staged activations.
 const SCRATCH: usize = 102 << 10;
-/// Most bytes of a staged strip.
-const STRIP: usize = 32 << 10;
 /// Most output channels of a tile. A tile that is not merged has as many as keep its weights in half of a small L2 cache.
 const CHANNELS: usize = 512;
 const _: () = assert!(CHANNELS * 4 <= ROOM);
@@ -230,21 +229,24 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     /// what they have in common.
     fn takes(p: &ConvParams) -> bool {
         let pixels = p.kh as usize * (ROWS + p.kw as usize - 1);
-        p.kc <= 128 && pixels * pitch(p.kc as usize) + 63 <= STRIP
+        p.kc <= 128 && pixels * pitch(p.kc as usize) + 63 <= SCRATCH / 2
     }
 
-    /// [`Micro::strip`], `P` parts at a time.
+    /// A tile that is a strip, `P` parts at a time.
     ///
     /// # Safety
-    /// As [`Micro::strip`]; the CPU has `A`'s features, and [`Self::takes`] has accepted the convolution.
+    /// As [`Input::Strip`]; the CPU has `A`'s features, and [`Self::takes`] has accepted the convolution.
     #[inline(always)]
-    unsafe fn strip<const P: usize>(tile: &'a Tile, strip: &Strip) {
+    unsafe fn strip<const P: usize>(tile: &'a Tile, strip: &Strip, buffers: &mut Buffers) {
+        if P == 0 {
+            unreachable!("it takes no strips");
+        }
         // SAFETY: the caller's promise.
         unsafe {
             match pitch(tile.kc) {
-                16 => Self::strip_of::<P, 16>(tile, strip),
-                64 => Self::strip_of::<P, 64>(tile, strip),
-                _ => Self::strip_of::<P, 128>(tile, strip),
+                16 => Self::strip_of::<P, 16>(tile, strip, buffers),
+                64 => Self::strip_of::<P, 64>(tile, strip, buffers),
+                _ => Self::strip_of::<P, 128>(tile, strip, buffers),
             }
         }
     }
@@ -254,11 +256,9 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     /// # Safety
     /// As [`Self::strip`].
     #[inline(always)]
-    unsafe fn strip_of<const P: usize, const PITCH: usize>(tile: &'a Tile, strip: &Strip) {
-        let mut scratch: Room<u8, STRIP> = Room::NEW;
-        const { assert!(ROWS <= 16) };
-        let mut sums: Room<u32, { 16 * CHANNELS }> = Room::NEW;
-        let mut work = Self::new(tile, scratch.start(), sums.start(), core::ptr::null_mut());
+    unsafe fn strip_of<const P: usize, const PITCH: usize>(tile: &'a Tile, strip: &Strip, buffers: &mut Buffers) {
+        let Buffers { scratch, sums, cursors } = buffers;
+        let mut work = Self::new(tile, scratch.start(), sums.start(), cursors.start());
         work.direct = A::finishes(tile);
         let (kh, kw) = strip.kernel;
         let pixels = ROWS + kw - 1;
@@ -794,12 +794,23 @@ macro_rules! catalogue {
                         }
                     }
                 }
+
+                /// # Safety
+                /// As [`Input::Strip`].
+                #[target_feature(enable = $features)]
+                unsafe fn strip(tile: &Tile, strip: &Strip, buffers: &mut Buffers) {
+                    const PARTS: usize = 0 $(+ $ps)?;
+                    // SAFETY: the caller's promise.
+                    unsafe { Work::<$isa, $arithmetic, $rows, $lines, $sparse>::strip::<PARTS>(tile, strip, buffers) }
+                }
             }
 
             impl Micro for $micro {
                 const ROWS: usize = $rows;
                 const PANELS: usize = $channels / $block;
                 $(const MERGED: usize = $merged;)?
+                const STRIPS: Option<fn(&ConvParams) -> bool> =
+                    if 0 $(+ $ps)? > 0 { Some(Work::<$isa, $arithmetic, $rows, $lines, $sparse>::takes) } else { None };
 
                 #[target_feature(enable = $features)]
                 unsafe fn prepare(tile: &Tile) -> u32 {
@@ -809,14 +820,19 @@ macro_rules! catalogue {
                 }
 
                 #[inline(always)]
-                unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
+                unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Input>) {
                     let mut buffers = Buffers::NEW;
                     let mut n = 0;
-                    while next(tile) {
+                    while let Some(input) = next(tile) {
                         // Its number.
                         (tile.hint, n) = (n, n + 1);
                         // SAFETY: the caller's promise.
-                        unsafe { Self::run(tile, &mut buffers) };
+                        unsafe {
+                            match input {
+                                Input::Runs => Self::run(tile, &mut buffers),
+                                Input::Strip(strip) => Self::strip(tile, &strip, &mut buffers),
+                            }
+                        }
                     }
                 }
 
@@ -825,16 +841,6 @@ macro_rules! catalogue {
                     // SAFETY: the caller's promise.
                     unsafe { Self::run(tile, &mut buffers) };
                 }
-
-                $(
-                    const STRIPS: Option<fn(&ConvParams) -> bool> = Some(Work::<$isa, $arithmetic, $rows, $lines, $sparse>::takes);
-
-                    #[target_feature(enable = $features)]
-                    unsafe fn strip(tile: &Tile, strip: &Strip) {
-                        // SAFETY: the caller's promise.
-                        unsafe { Work::<$isa, $arithmetic, $rows, $lines, $sparse>::strip::<$ps>(tile, strip) }
-                    }
-                )?
             }
         )*
 

@@ -62,6 +62,16 @@ impl Plain {
     #[inline(always)]
     pub unsafe fn codes(&self, sums: [__m512i; 4], scale: __m512) -> __m512i {
         // SAFETY: the caller's promise.
+        unsafe { turn(self.quarters(sums, scale)) }
+    }
+
+    /// Quarter by quarter of a vector, the codes of that quarter of each of the four.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512.
+    #[inline(always)]
+    pub unsafe fn quarters(&self, sums: [__m512i; 4], scale: __m512) -> __m512i {
+        // SAFETY: the caller's promise.
         unsafe { self.round(sums.map(|sum| _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale))) }
     }
 
@@ -89,7 +99,7 @@ impl Plain {
                 let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[n]), scale);
                 values[n] = _mm512_add_ps(product, _mm512_mul_ps(_mm512_cvtepi32_ps(code), factor));
             }
-            self.round(values)
+            turn(self.round(values))
         }
     }
 
@@ -106,7 +116,7 @@ impl Plain {
             let round = |value| _mm512_cvtps_epi32(_mm512_min_ps(self.hi, value));
             let words = |a, b| _mm512_adds_epi16(_mm512_packs_epi32(round(a), round(b)), self.zero);
             let codes = _mm512_packs_epi16(words(values[0], values[1]), words(values[2], values[3]));
-            turn(_mm512_max_epi8(codes, self.lo))
+            _mm512_max_epi8(codes, self.lo)
         }
     }
 }

@@ -41,6 +41,7 @@ sparrow_kernels::lanes! {
 /// Every kernel of this crate, the widest vectors first.
 pub static CATALOGUE: Catalogue = &[
     winograd::CATALOGUE,
+    conv::few::CATALOGUE,
     conv::VNNI_CATALOGUE,
     conv::pixels::CATALOGUE,
     conv::AVX512_CATALOGUE,

@@ -41,6 +41,7 @@ fn names_follow_the_grammar() {
     let operations: &[(&str, Op)] = &[
         ("conv", Op::Conv),
         ("spconv", Op::Conv),
+        ("convpx", Op::Conv),
         ("spconvpx", Op::Conv),
         ("winograd", Op::Conv),
         ("depthwise", Op::Depthwise),

@@ -133,6 +133,15 @@ impl Strip {
     }
 }
 
+/// What the input of a tile is.
+#[derive(Clone, Copy, Debug)]
+pub enum Input {
+    /// The tile's `runs`.
+    Runs,
+    /// A strip, every pixel of which is readable as a run. The tile is whole, and has no `runs`.
+    Strip(Strip),
+}
+
 /// The inner kernel of a convolution.
 pub trait Micro {
     /// Pixels of a tile, at most [`MAX_ROWS`].
@@ -161,16 +170,8 @@ pub trait Micro {
     /// The tile's pointers are valid as its fields say, outputs are not aliased, and the CPU has the kernel's features.
     unsafe fn tile(tile: &Tile);
 
-    /// Whether tiles of a convolution that are `ROWS` neighbours in a row may go to [`Self::strip`], if any may.
+    /// Whether tiles of a convolution that are `ROWS` neighbours in a row may come to [`Self::tiles`] as strips, if any may.
     const STRIPS: Option<fn(&ConvParams) -> bool> = None;
-
-    /// Computes one whole tile, which has no `runs`, from a strip of its input rows.
-    ///
-    /// # Safety
-    /// As [`Self::tile`]; every pixel of the strip is readable as a run.
-    unsafe fn strip(_tile: &Tile, _strip: &Strip) {
-        unreachable!("no tiles go to it")
-    }
 
     /// Whether pixels at one distance may go to [`Self::lines`], `tile.rows` of them, which have no residual.
     fn takes_lines(_tile: &Tile) -> bool {
@@ -186,13 +187,13 @@ pub trait Micro {
     }
 
     /// Computes the tiles of a unit: `next` makes a tile of what it is given, until there is none. For kernels whose tiles
-    /// share more than [`Tile::room`] holds.
+    /// share more than [`Tile::room`] holds, or may be strips.
     ///
     /// # Safety
     /// As [`Micro::tile`], for each of them.
     #[inline(always)]
-    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
-        while next(tile) {
+    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Input>) {
+        while next(tile).is_some() {
             // SAFETY: the caller's promise.
             unsafe { Self::tile(tile) };
         }
@@ -602,20 +603,20 @@ unsafe fn tiles<M: Micro>(tile: &Tile, walk: &mut Walk) {
         return unsafe { M::lines(&mut tile, next) };
     }
     let next = |tile: &mut Tile| {
-        while M::STRIPS.is_some() && M::ROWS <= left {
-            let Some(strip) = walk.strip(M::ROWS) else { break };
+        if M::STRIPS.is_some()
+            && M::ROWS <= left
+            && let Some(strip) = walk.strip(M::ROWS)
+        {
             tile.rows = M::ROWS;
             left -= M::ROWS;
             (tile.runs, tile.y) = (core::ptr::null(), walk.addresses.y.as_ptr().cast());
             if !walk.nest.residual.is_null() {
                 tile.residual = walk.addresses.residual.as_ptr().cast();
             }
-            // SAFETY: outputs and residuals lie inside their operands, and so do the pixels of the strip, as `check` has
-            // proved.
-            unsafe { M::strip(tile, &strip) };
+            return Some(Input::Strip(strip));
         }
         if left == 0 {
-            return false;
+            return None;
         }
         tile.rows = M::ROWS.min(left);
         left -= tile.rows;
@@ -632,7 +633,7 @@ unsafe fn tiles<M: Micro>(tile: &Tile, walk: &mut Walk) {
         if !walk.nest.residual.is_null() {
             tile.residual = to.residual.as_ptr().cast();
         }
-        true
+        Some(Input::Runs)
     };
     // SAFETY: the addresses lie inside the operands, which `check` has proved for every pixel, tap and channel;
     // those of all pixels, up to a multiple of `STEP`, are written.

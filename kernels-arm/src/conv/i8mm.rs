@@ -29,7 +29,7 @@ use crate::simd::{again, load_words, own, smmla};
 use core::arch::aarch64::*;
 use core::mem::MaybeUninit;
 use sparrow_kernels::Call;
-use sparrow_kernels::conv::{Line, Micro, Tile, weight_shape};
+use sparrow_kernels::conv::{Input, Line, Micro, Tile, weight_shape};
 
 /// Pixels of a tile, or a few less: divides pictures of 14, 28, 56, .. pixels a side, or nearly.
 const MOST: usize = 112;
@@ -81,9 +81,9 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
     }
 
     unsafe fn tile(tile: &Tile) {
-        let mut left = true;
+        let mut input = Some(Input::Runs);
         // SAFETY: the caller's promise.
-        unsafe { Self::tiles(&mut { *tile }, |_| core::mem::take(&mut left)) }
+        unsafe { Self::tiles(&mut { *tile }, |_| input.take()) }
     }
 
     fn takes_lines(tile: &Tile) -> bool {
@@ -110,9 +110,9 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
     }
 
     #[inline(always)]
-    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
+    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Input>) {
         let (mut pairs, mut zipped) = (Pairs::new(), false);
-        while next(tile) {
+        while next(tile).is_some() {
             // SAFETY: the caller's promise; `fits` has accepted the call.
             unsafe {
                 match tile.rows {

@@ -26,7 +26,7 @@ mod sve;
 use crate::simd::{in_order, own};
 use joined::Joined;
 use number::{F16, F16x4, F32, I8Dot, Number};
-use sparrow_kernels::conv::{Line, Micro, Tile, accepts, drive, units};
+use sparrow_kernels::conv::{Input, Line, Micro, Tile, accepts, drive, units};
 use sparrow_kernels::{Features, Kernel, Layout, Op};
 
 /// Sums of a tile.
@@ -36,13 +36,13 @@ pub type Sums<N, const R: usize, const W: usize> = [[<N as Number>::Sum; W]; R];
 macro_rules! walks {
     ($sparse:literal) => {
         #[inline(always)]
-        unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
+        unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Input>) {
             // SAFETY: the caller's promise.
             unsafe {
                 if const { has_lines::<N, W>() } {
-                    return walk::<N, R, W, $sparse>(tile, &mut |tile| next(tile).then_some(Line::NONE));
+                    return walk::<N, R, W, $sparse>(tile, &mut |tile| next(tile).map(|_| Line::NONE));
                 }
-                while next(tile) {
+                while next(tile).is_some() {
                     Self::tile(tile);
                 }
             }

@@ -15,11 +15,10 @@
 
 use super::{Buffers, Cursor, Work};
 use crate::AVX512;
-use crate::arithmetic::{Arithmetic, F32};
+use crate::arithmetic::F32;
 use crate::finish::Avx512;
 use crate::vector::{V16, Vector};
-use core::arch::x86_64::*;
-use sparrow_kernels::conv::{Micro, Tile, accepts, drive, index, units};
+use sparrow_kernels::conv::{Input, Micro, Tile, accepts, drive, index, units};
 use sparrow_kernels::{Kernel, Layout, Op};
 
 /// Pixels of a vector, and channels of a block.
@@ -55,7 +54,10 @@ impl<'a> Pixels<'a> {
                     }
                     *cursor = after;
                     if last {
-                        work.finish_pixels::<V>(block);
+                        for v in 0..V {
+                            let sums = |channel| work.channel(block * LANES + channel).add(v * LANES);
+                            work.finish_turned(block, v * LANES, |channel| sums(channel).cast_const().cast());
+                        }
                     }
                 }
                 if last {
@@ -127,37 +129,6 @@ impl<'a> Pixels<'a> {
         cursor
     }
 
-    /// The last step of a block whose sums are complete.
-    ///
-    /// # Safety
-    /// As [`Self::run_pixels`]; the block exists.
-    #[inline(always)]
-    unsafe fn finish_pixels<const V: usize>(&self, block: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            for v in 0..V {
-                let mut tile = *self.tile;
-                tile.y = tile.y.add(v * LANES);
-                if !tile.residual.is_null() {
-                    tile.residual = tile.residual.add(v * LANES);
-                }
-                tile.rows = LANES.min(tile.rows - v * LANES);
-                let words = super::turned::transposed::<4>(|channel| {
-                    self.channel(block * LANES + channel).add(v * LANES).cast_const().cast()
-                });
-                let mut pixels = [[V16::splat(0.0)]; LANES];
-                for n in 0..LANES {
-                    pixels[n] = [V16(_mm512_castsi512_ps(words[n / 4][n % 4]))];
-                }
-                if F32::<V16>::finishes(&tile) {
-                    F32::finish(&pixels, &tile, block);
-                } else {
-                    Self::finish_block(&tile, block, (&raw const pixels).cast());
-                }
-            }
-        }
-    }
-
     /// Any tile.
     ///
     /// # Safety
@@ -186,9 +157,9 @@ impl Micro for SpconvF32Pixels {
     const MERGED: usize = 4;
 
     #[inline(always)]
-    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> bool) {
+    unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Input>) {
         let mut buffers = Buffers::NEW;
-        while next(tile) {
+        while next(tile).is_some() {
             // SAFETY: the caller's promise.
             unsafe { Pixels::any(tile, &mut buffers) };
         }

@@ -1,4 +1,4 @@
-//! Staging for AVX-512's sparse blocks: a unit of all pixels side by side.
+//! Staging with AVX-512: a unit of all pixels side by side.
 //!
 //! ```text
 //!   memory, a row a pixel            staged, a row a unit
@@ -12,8 +12,9 @@
 //! longer and its addresses are short enough for one byte.
 
 use super::Work;
-use crate::arithmetic::Arithmetic;
+use crate::arithmetic::{Arithmetic, F32, I8Vnni};
 use crate::finish::Isa;
+use crate::vector::V16;
 use core::arch::x86_64::*;
 
 /// Words from a staged unit to the next.
@@ -29,24 +30,129 @@ pub(super) unsafe fn transposed<const Q: usize>(row: impl Fn(usize) -> *const u8
     unsafe {
         let mut words = [[_mm512_setzero_si512(); 4]; Q];
         for n in 0..4 {
-            // A quarter of a vector from each of four rows: what is left is a transposition of quarters.
             let (a, b, c, d) = (row(n), row(4 + n), row(8 + n), row(12 + n));
             for q in 0..Q {
-                let mut v = _mm512_castsi128_si512(_mm_loadu_si128(a.add(16 * q).cast()));
-                v = _mm512_mask_broadcast_i32x4(v, 0x00f0, _mm_loadu_si128(b.add(16 * q).cast()));
-                v = _mm512_mask_broadcast_i32x4(v, 0x0f00, _mm_loadu_si128(c.add(16 * q).cast()));
-                words[q][n] = _mm512_mask_broadcast_i32x4(v, 0xf000, _mm_loadu_si128(d.add(16 * q).cast()));
+                let [a, b, c, d] = [a, b, c, d].map(|row| row.wrapping_add(16 * q).cast());
+                words[q][n] = joined(_mm_loadu_si128(a), _mm_loadu_si128(b), _mm_loadu_si128(c), _mm_loadu_si128(d));
             }
         }
         for q in 0..Q {
-            let [a, b, c, d] = words[q];
-            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
-            let (ef, gh) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
-            words[q][0] = _mm512_unpacklo_epi64(ab, cd);
-            words[q][1] = _mm512_unpackhi_epi64(ab, cd);
-            words[q][2] = _mm512_unpacklo_epi64(ef, gh);
-            words[q][3] = _mm512_unpackhi_epi64(ef, gh);
+            words[q] = quarters(words[q]);
         }
+        words
+    }
+}
+
+/// The transpose of 16 rows of the first words that `mask` chooses of four.
+///
+/// # Safety
+/// As [`transposed`].
+#[inline(always)]
+unsafe fn transposed_first(mask: __mmask8, row: impl Fn(usize) -> *const u8) -> [__m512i; 4] {
+    // SAFETY: the caller's promise; words that are not chosen are not read.
+    unsafe {
+        let mut words = [_mm512_setzero_si512(); 4];
+        for n in 0..4 {
+            words[n] = joined(
+                _mm_maskz_loadu_epi32(mask, row(n).cast()),
+                _mm_maskz_loadu_epi32(mask, row(4 + n).cast()),
+                _mm_maskz_loadu_epi32(mask, row(8 + n).cast()),
+                _mm_maskz_loadu_epi32(mask, row(12 + n).cast()),
+            );
+        }
+        quarters(words)
+    }
+}
+
+/// A quarter of a vector from each of four rows, so that what is left to do is [`quarters`].
+///
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(always)]
+unsafe fn joined(a: __m128i, b: __m128i, c: __m128i, d: __m128i) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let ab = _mm512_mask_broadcast_i32x4(_mm512_castsi128_si512(a), 0x00f0, b);
+        _mm512_mask_broadcast_i32x4(_mm512_mask_broadcast_i32x4(ab, 0x0f00, c), 0xf000, d)
+    }
+}
+
+/// The transposes of the four 4x4 matrices that the quarters of four vectors make.
+///
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(always)]
+pub(super) unsafe fn quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+        let (ef, gh) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+        [
+            _mm512_unpacklo_epi64(ab, cd),
+            _mm512_unpackhi_epi64(ab, cd),
+            _mm512_unpacklo_epi64(ef, gh),
+            _mm512_unpackhi_epi64(ef, gh),
+        ]
+    }
+}
+
+/// Stages units of 16 rows, side by side: word `n` of unit `u` at `to + u * TO + n`.
+///
+/// # Safety
+/// The CPU has AVX-512; `row` gives addresses of so many readable units, and `to` has room for them.
+#[inline(always)]
+pub(super) unsafe fn stage<A: Arithmetic, const TO: usize>(
+    row: impl Fn(usize) -> *const u8,
+    units: usize,
+    to: *mut u32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let flip = _mm512_set1_epi8(A::FLIP);
+        let mut unit = 0;
+        while unit + 16 <= units {
+            let words = transposed::<4>(|n| row(n).add(unit * 4));
+            for n in 0..16 {
+                let words = _mm512_xor_si512(words[n / 4][n % 4], flip);
+                _mm512_storeu_si512(to.add((unit + n) * TO).cast(), words);
+            }
+            unit += 16;
+        }
+        while unit < units {
+            let count = (units - unit).min(4);
+            let words = if count == 4 {
+                transposed::<1>(|n| row(n).add(unit * 4))[0]
+            } else {
+                transposed_first((1 << count) - 1, |n| row(n).add(unit * 4))
+            };
+            for n in 0..count {
+                _mm512_storeu_si512(to.add((unit + n) * TO).cast(), _mm512_xor_si512(words[n], flip));
+            }
+            unit += 4;
+        }
+    }
+}
+
+/// Sums that may be had from a vector of words.
+///
+/// # Safety
+/// As [`Arithmetic`].
+pub(super) trait Turned: Arithmetic {
+    /// A pixel's sums.
+    unsafe fn sums(words: __m512i) -> Self::Sums;
+}
+
+impl Turned for F32<V16> {
+    #[inline(always)]
+    unsafe fn sums(words: __m512i) -> V16 {
+        // SAFETY: the trait's.
+        V16(unsafe { _mm512_castsi512_ps(words) })
+    }
+}
+
+impl Turned for I8Vnni<V16> {
+    #[inline(always)]
+    unsafe fn sums(words: __m512i) -> __m512i {
         words
     }
 }
@@ -68,35 +174,40 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                 // SAFETY: `runs` has `ROWS` entries per tap, each readable for `kc` elements rounded up to a unit; a chunk
                 // fits the buffer.
                 unsafe {
-                    let flip = _mm512_set1_epi8(A::FLIP);
                     let runs = tile.runs.add(tap * ROWS);
-                    let run = |row: usize| (*runs.add((begin + row).min(ROWS - 1))).add(first);
-                    let to = self.x.cast::<u32>().add(n * units * TO + begin);
-                    let mut unit = 0;
-                    while unit + 16 <= units {
-                        let words = transposed::<4>(|row| run(row).add(unit * 4));
-                        for n in 0..16 {
-                            let words = _mm512_xor_si512(words[n / 4][n % 4], flip);
-                            _mm512_store_si512(to.add((unit + n) * TO).cast(), words);
-                        }
-                        unit += 16;
-                    }
-                    while unit + 4 <= units {
-                        let words = transposed::<1>(|row| run(row).add(unit * 4));
-                        for n in 0..4 {
-                            let words = _mm512_xor_si512(words[0][n], flip);
-                            _mm512_store_si512(to.add((unit + n) * TO).cast(), words);
-                        }
-                        unit += 4;
-                    }
-                    while unit < units {
-                        for row in 0..16 {
-                            let word = run(row).add(unit * 4).cast::<u32>().read_unaligned();
-                            to.add(unit * TO + row).write(word ^ u32::from_ne_bytes([A::FLIP as u8; 4]));
-                        }
-                        unit += 1;
-                    }
+                    let row = |row: usize| (*runs.add((begin + row).min(ROWS - 1))).add(first);
+                    stage::<A, TO>(row, units, self.x.cast::<u32>().add(n * units * TO + begin));
                 }
+            }
+        }
+    }
+
+    /// The last step of 16 pixels of a block, from the `begin`th on; `at` tells where the sums of each of its channels are.
+    ///
+    /// # Safety
+    /// As [`Self::run`]; the CPU has AVX-512, block and pixels exist.
+    #[inline(always)]
+    pub(super) unsafe fn finish_turned(&self, block: usize, begin: usize, at: impl Fn(usize) -> *const u8)
+    where
+        A: Turned,
+    {
+        let mut tile = *self.tile;
+        // SAFETY: the caller's promise.
+        unsafe {
+            tile.y = tile.y.add(begin);
+            if !tile.residual.is_null() {
+                tile.residual = tile.residual.add(begin);
+            }
+            tile.rows = (tile.rows - begin).min(16);
+            let words = transposed::<4>(at);
+            let mut pixels = [[A::sums(words[0][0])]; 16];
+            for n in 1..16 {
+                pixels[n] = [A::sums(words[n / 4][n % 4])];
+            }
+            if A::finishes(&tile) {
+                A::finish(&pixels, &tile, block);
+            } else {
+                Self::finish_block(&tile, block, (&raw const pixels).cast());
             }
         }
     }

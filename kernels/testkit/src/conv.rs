@@ -173,8 +173,11 @@ const CONVOLUTIONS: &[Shape] = &[
     Shape { input: [2, 9], oc: 20, kc: 1100, kernel: [1, 2], ..PLAIN },
 ];
 
-/// More channels than a tile has, and more kept units and pixels than a vector or a chunk.
+/// More channels than a tile has, or only a few, and more kept units and pixels than a vector or a chunk.
 const LONG: &[Shape] = &[
+    Shape { input: [3, 70], oc: 3, kc: 12, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape { input: [2, 37], oc: 4, kc: 20, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape { input: [4, 34], oc: 11, kc: 16, kernel: [3, 3], dilation: [2, 1], pads: [1; 4], ..PLAIN },
     Shape { input: [1, 17], oc: 277, kc: 6, kernel: [1, 3], pads: [0, 1, 0, 1], ..PLAIN },
     Shape { input: [7, 9], oc: 20, kc: 210, ..PLAIN },
     Shape { input: [5, 11], oc: 17, kc: 150, kernel: [2, 2], pads: [1, 0, 0, 1], ..PLAIN },
