@@ -69,7 +69,8 @@ numbered! {
         QBinary = 7, "qbinary";
         /// Choice between two tensors, with broadcasting ([`WhereParams`]). Inputs: condition (bool), a, b. Output: y.
         Where = 8, "where";
-        /// Strided copy: transpose, slice, concatenate, split, expand, tile, depth to space ([`CopyParams`]).
+        /// Strided copy: transpose, slice, concatenate, split, expand, tile, depth to space ([`CopyParams`]). Inputs: x, and
+        /// for 1-byte types optionally 256 bytes, indexed by x's bits as u8, that are written instead.
         Copy = 9, "copy";
         /// Sets every element of the output ([`FillParams`]). No input.
         Fill = 10, "fill";

@@ -4,17 +4,24 @@
 //! may run side by side. The last two axes make a plane: rows where both sides lie in one piece, else tiles, so that
 //! transposing reads and writes every cache line once.
 
-use crate::{Call, CopyParams, Draft, Features, FillParams, Kernel, MAX_RANK, Op, Refusal, product};
+use crate::{Call, CopyParams, DType, Draft, Features, FillParams, Kernel, MAX_RANK, Op, Refusal, product};
 use bytemuck::Pod;
 use core::ops::Range;
 
-/// Refuses a copy that leaves its operands or writes an element twice.
+/// Types of one byte.
+pub(super) const BYTES: &[DType] = &[DType::I8, DType::U8, DType::Bool];
+
+/// Refuses a copy that leaves its operands or writes an element twice, or looks up what are not bytes.
 pub(super) fn check_copy(draft: &Draft) -> Result<(), Refusal> {
     let p: &CopyParams = draft.params()?;
-    draft.at_most(1, 1)?;
+    draft.at_most(2, 1)?;
     let (x, y) = (draft.input(0)?, draft.output(0)?);
     if x.dtype != y.dtype {
         return Err(Refusal::OperandType);
+    }
+    if let Some(table) = &draft.inputs[1] {
+        table.expect(BYTES, 256)?;
+        x.expect(BYTES, 0)?;
     }
     if product(&p.dims)? == 0 {
         return Ok(());
@@ -67,22 +74,76 @@ fn outermost(p: &CopyParams) -> usize {
 /// # Safety
 /// As [`Kernel::run`].
 unsafe fn copy<T: Pod>(call: &Call, units: Range<usize>) {
-    let p: &CopyParams = call.params();
+    let src = call.input(0).as_slice::<T>();
+    // SAFETY: the caller's promise; `planes` promises what `plane` wants.
+    unsafe { planes(call, units, |p, from, to, sizes| plane((src, from), to, p, sizes)) };
+}
+
+/// Copies bytes, or what a table has for them.
+///
+/// # Safety
+/// As [`Kernel::run`].
+unsafe fn copy_bytes(call: &Call, units: Range<usize>) {
+    let Some(table) = call.inputs[1] else {
+        // SAFETY: the caller's promise.
+        return unsafe { copy::<u8>(call, units) };
+    };
+    let (src, table) = (call.input(0).as_slice::<u8>(), &table.as_slice::<u8>()[..256]);
+    // SAFETY: the caller's promise; elements lie inside the destination, as `planes` says.
+    unsafe {
+        planes(call, units, |p, from, to: *mut u8, [rows, columns]| {
+            let [(read, read_next), (write, write_next)] = [last_steps(&p.src), last_steps(&p.dst)];
+            for row in 0..rows as isize {
+                let (from, to) = (from + row * read, to.offset(row * write));
+                if read_next == 1 && write_next == 1 {
+                    let run = core::slice::from_raw_parts_mut(to, columns);
+                    for (y, &x) in run.iter_mut().zip(&src[from as usize..][..columns]) {
+                        *y = table[usize::from(x)];
+                    }
+                } else {
+                    for column in 0..columns as isize {
+                        *to.offset(column * write_next) = table[usize::from(src[(from + column * read_next) as usize])];
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Strides of the last two axes.
+fn last_steps(strides: &[i32; MAX_RANK]) -> (isize, isize) {
+    (strides[MAX_RANK - 2] as isize, strides[MAX_RANK - 1] as isize)
+}
+
+/// Calls `plane` with each plane of the last two axes: the copy, where the plane begins on either side, and its size. All of its
+/// elements lie inside the destination, and no other unit writes them.
+///
+/// # Safety
+/// As [`Kernel::run`].
+unsafe fn planes<T: Pod>(call: &Call, units: Range<usize>, plane: impl Fn(&CopyParams, isize, *mut T, [usize; 2])) {
+    let mut p = *call.params::<CopyParams>();
     if p.dims.contains(&0) {
         return;
     }
-    let src = call.input(0).as_slice::<T>();
     let dst = call.output(0).as_mut_ptr().cast::<T>();
+    let axis = outermost(&p);
+    let [before, rows, columns] = [3, 2, 1].map(|n| p.dims[MAX_RANK - n]);
+    if axis < MAX_RANK - 3 && rows * columns < 64 && rows < before {
+        // A small plane, the steps to which cost more than itself: the axis before makes a greater one.
+        for axes in [&mut p.src, &mut p.dst] {
+            axes.swap(MAX_RANK - 3, MAX_RANK - 2);
+        }
+        p.dims.swap(MAX_RANK - 3, MAX_RANK - 2);
+    }
     let mut dims = p.dims.map(|dim| dim as usize);
-    let axis = outermost(p);
     dims[axis] = units.len();
     let start = units.start as isize;
     let mut from = p.src_offset as isize + start * p.src[axis] as isize;
     let mut to = p.dst_offset as isize + start * p.dst[axis] as isize;
     let mut at = [0usize; MAX_RANK];
     loop {
-        // SAFETY: `check` has proved that every element lies inside the destination, and no other unit writes it.
-        unsafe { plane((src, from), dst.offset(to), p, [dims[MAX_RANK - 2], dims[MAX_RANK - 1]]) };
+        // `check` has proved that every element lies inside the destination, and that no other unit writes it.
+        plane(&p, from, dst.wrapping_offset(to), [dims[MAX_RANK - 2], dims[MAX_RANK - 1]]);
         // The next index of the outer axes, as an odometer.
         let mut axis = MAX_RANK - 2;
         loop {
@@ -132,6 +193,16 @@ unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams,
             _ => interleave::<T, 1>([0].map(planes), run),
         };
     }
+    if columns <= 4 {
+        for column in 0..columns as isize {
+            for row in 0..rows as isize {
+                let element = src[(from + row * read[0] + column * read[1]) as usize];
+                // SAFETY: by the caller's promise.
+                unsafe { *dst.offset(row * write[0] + column * write[1]) = element };
+            }
+        }
+        return;
+    }
     for (top, left) in (0..rows).step_by(TILE).flat_map(|top| (0..columns).step_by(TILE).map(move |left| (top, left))) {
         for row in top as isize..(top + TILE).min(rows) as isize {
             for column in left as isize..(left + TILE).min(columns) as isize {
@@ -178,20 +249,20 @@ fn size(call: &Call) -> usize {
 }
 
 macro_rules! by_size {
-    ($($bytes:literal, $type:ty, $copy:literal, $fill:literal;)*) => {
+    ($($bytes:literal, $type:ty, $copy:literal, $run:expr, $fill:literal;)*) => {
         /// Copies and fills, by element size.
         pub(super) const CATALOGUE: &[Kernel] = &[$(
-            Kernel { name: $copy, op: Op::Copy, requires: Features::NONE, accepts: |call| size(call) == $bytes, units: copy_units, run: copy::<$type> },
+            Kernel { name: $copy, op: Op::Copy, requires: Features::NONE, accepts: |call| size(call) == $bytes, units: copy_units, run: $run },
             Kernel { name: $fill, op: Op::Fill, requires: Features::NONE, accepts: |call| size(call) == $bytes, units: |_| 1, run: fill::<$type> },
         )*];
     };
 }
 
 by_size! {
-    1, u8, "copy_x8_scalar", "fill_x8_scalar";
-    2, u16, "copy_x16_scalar", "fill_x16_scalar";
-    4, u32, "copy_x32_scalar", "fill_x32_scalar";
-    8, u64, "copy_x64_scalar", "fill_x64_scalar";
+    1, u8, "copy_x8_scalar", copy_bytes, "fill_x8_scalar";
+    2, u16, "copy_x16_scalar", copy::<u16>, "fill_x16_scalar";
+    4, u32, "copy_x32_scalar", copy::<u32>, "fill_x32_scalar";
+    8, u64, "copy_x64_scalar", copy::<u64>, "fill_x64_scalar";
 }
 
 #[cfg(test)]

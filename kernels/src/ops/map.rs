@@ -168,12 +168,11 @@ unsafe fn map_integer<T: Number<Wide = i64>>(call: &Call, units: Range<usize>) {
 
 /// Refuses a look-up whose elements are not bytes, or whose table is short.
 pub(super) fn check_lut(draft: &Draft) -> Result<(), Refusal> {
-    const BYTES: &[DType] = &[DType::I8, DType::U8, DType::Bool];
     let p: &LutParams = draft.params()?;
     draft.at_most(2, 1)?;
-    draft.input(0)?.expect(BYTES, p.count as usize)?;
-    draft.input(1)?.expect(BYTES, 256)?;
-    draft.output(0)?.expect(BYTES, p.count as usize)
+    draft.input(0)?.expect(super::copy::BYTES, p.count as usize)?;
+    draft.input(1)?.expect(super::copy::BYTES, 256)?;
+    draft.output(0)?.expect(super::copy::BYTES, p.count as usize)
 }
 
 /// # Safety

@@ -408,17 +408,27 @@ impl Lowerer<'_> {
         graph
     }
 
+    /// The table of a look-up that has these codes for -128..=127.
+    fn codes_table(&mut self, codes: &[i8]) -> TensorId {
+        // It is indexed by the code's bits.
+        let table: Vec<i8> = codes[128..].iter().chain(&codes[..128]).copied().collect();
+        self.program.constant(DType::U8, &[256], &table)
+    }
+
     /// Adds a look-up of codes -128..=127 in this order.
     fn emit_lut(&mut self, codes: &[i8], count: u32, x: TensorId, y: TensorId) {
-        // The table is indexed by the code's bits.
-        let table: Vec<i8> = codes[128..].iter().chain(&codes[..128]).copied().collect();
-        let table = self.program.constant(DType::U8, &[256], &table);
+        let table = self.codes_table(codes);
         self.emit(Op::Lut, &LutParams { count }, &[Some(x), Some(table)], &[Some(y)]);
+    }
+
+    /// The table that turns codes of one scale and zero point into those of another.
+    pub fn requantization(&mut self, from: Quantization, to: Quantization) -> TensorId {
+        self.codes_table(&recoded(from, to))
     }
 
     /// A dense view of the same numbers with another scale and zero point; not kept as one of the value's views.
     pub fn requantized(&mut self, id: ValueId, from: Quantization, to: Quantization) -> Result<View> {
-        let codes: Vec<i8> = (-128..=127).map(|c| code(to, f64::from(from.scale) * f64::from(c - from.zero))).collect();
+        let codes = recoded(from, to);
         let (view, format) = self.want_any(id, DType::I8)?;
         let made = self.temporary(DType::I8, &format.physical(self.dims(id)));
         self.emit_lut(&codes, self.count(id), view.tensor, made);
@@ -465,4 +475,9 @@ impl Lowerer<'_> {
         self.emit(Op::Cast, &LutParams { count: self.count(y) }, &[Some(view.tensor)], &[Some(out.tensor)]);
         Ok(())
     }
+}
+
+/// What the codes -128..=127 of one scale and zero point are in another.
+fn recoded(from: Quantization, to: Quantization) -> Vec<i8> {
+    (-128..=127).map(|c| code(to, f64::from(from.scale) * f64::from(c - from.zero))).collect()
 }

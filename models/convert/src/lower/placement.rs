@@ -98,6 +98,17 @@ impl Lowerer<'_> {
             {
                 continue;
             }
+            if let (DType::I8, Some(have), Some(want)) = (dtype, self.quantization(part), self.quantization(y))
+                && have != want
+            {
+                let from = match self.find_view(part, dtype, |view| view.tensor != place.tensor) {
+                    Some(view) => view,
+                    None => self.want_any(part, dtype)?.0,
+                };
+                let table = self.requantization(have, want);
+                self.copy_through(dims, &from, table, &place)?;
+                continue;
+            }
             let mut from = self.codes_like(part, y, dtype)?;
             if from.tensor == place.tensor {
                 // A part that stands in the whole twice.

@@ -297,11 +297,26 @@ impl Lowerer<'_> {
         self.copy_axes(axes.collect(), (from.tensor, from.offset), (to.tensor, to.offset))
     }
 
+    /// The same, each code turned into what a table has for it.
+    pub fn copy_through(&mut self, dims: &[usize], from: &View, table: TensorId, to: &View) -> Result {
+        let axes = (0..dims.len()).map(|axis| CopyAxis {
+            dim: dims[axis],
+            src: from.strides[axis] as i64,
+            dst: to.strides[axis] as i64,
+        });
+        self.copy_axes_through(axes.collect(), (from.tensor, from.offset), Some(table), (to.tensor, to.offset))
+    }
+
     /// The general copy: loops in any order, first elements of source and destination.
-    pub fn copy_axes(
+    pub fn copy_axes(&mut self, axes: Vec<CopyAxis>, src: (TensorId, usize), dst: (TensorId, usize)) -> Result {
+        self.copy_axes_through(axes, src, None, dst)
+    }
+
+    fn copy_axes_through(
         &mut self,
         mut axes: Vec<CopyAxis>,
         (src, src_offset): (TensorId, usize),
+        table: Option<TensorId>,
         (dst, dst_offset): (TensorId, usize),
     ) -> Result {
         if axes.iter().any(|axis| axis.dim == 0) {
@@ -326,7 +341,8 @@ impl Lowerer<'_> {
             params.src[first + i] = src as i32;
             params.dst[first + i] = dst as i32;
         }
-        self.emit(Op::Copy, &params, &[Some(src)], &[Some(dst)]);
+        let inputs = [Some(src), table];
+        self.emit(Op::Copy, &params, if table.is_some() { &inputs } else { &inputs[..1] }, &[Some(dst)]);
         Ok(())
     }
 
