@@ -24,6 +24,7 @@ pub fn detect() -> Features {
         (ymm && bit(base, 29), Features::F16C),
         (avx512, Features::AVX512),
         (avx512 && bit(extended.ecx, 11), Features::VNNI),
+        (avx512 && bit(extended.ecx, 1), Features::VBMI),
     ];
     found.iter().filter(|(there, _)| *there).fold(Features::NONE, |all, (_, feature)| all.union(*feature))
 }
@@ -58,6 +59,7 @@ mod tests {
                     && std::is_x86_feature_detected!("avx512dq"),
             ),
             (Features::VNNI, std::is_x86_feature_detected!("avx512vnni")),
+            (Features::VBMI, std::is_x86_feature_detected!("avx512vbmi")),
         ];
         for (feature, expected) in cases {
             assert_eq!(found.contains(feature), expected, "{feature:?}");

@@ -14,6 +14,7 @@ mod conv;
 mod cpu;
 mod depthwise;
 mod finish;
+mod lookup;
 mod vector;
 mod winograd;
 
@@ -49,6 +50,7 @@ pub static CATALOGUE: Catalogue = &[
     depthwise::VNNI_CATALOGUE,
     depthwise::AVX512_CATALOGUE,
     depthwise::AVX2_CATALOGUE,
+    lookup::CATALOGUE,
     AVX512_LANES,
     AVX2_LANES,
 ];

@@ -55,7 +55,7 @@ fn names_follow_the_grammar() {
         let parts: Vec<&str> = name.split('_').collect();
         let (first, isa) = (parts[0], parts[parts.len() - 1]);
         assert!(operations.contains(&(first, kernel.op)) || first == kernel.op.name(), "{name}: operation");
-        assert!(["f32", "f16", "i8", "u8", "i32"].contains(&parts[1]), "{name}: type");
+        assert!(["f32", "f16", "i8", "u8", "i32", "x8"].contains(&parts[1]), "{name}: type");
         let blocks: &[&str] = if kernel.op == Op::Conv { &["b16", "b8", "b4"] } else { &[] };
         assert!(
             parts.len() == 3 && blocks.is_empty() || parts.len() == 4 && blocks.contains(&parts[2]),
@@ -64,6 +64,7 @@ fn names_follow_the_grammar() {
         let features = kernel.requires;
         let expected = match (features.contains(Features::VNNI), features.contains(Features::AVX512)) {
             (true, _) => "avx512vnni",
+            _ if features.contains(Features::VBMI) => "avx512vbmi",
             (false, true) => "avx512",
             _ => "avx2",
         };

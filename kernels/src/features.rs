@@ -35,6 +35,8 @@ features! {
     AVX512 = 11, "avx512";
     /// x86 AVX-512 VNNI.
     VNNI = 12, "vnni";
+    /// x86 AVX-512 VBMI.
+    VBMI = 13, "vbmi";
     /// WebAssembly fixed-width SIMD.
     SIMD128 = 16, "simd128";
     /// WebAssembly relaxed SIMD.

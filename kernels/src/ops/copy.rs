@@ -61,7 +61,8 @@ fn nests(dims: &[u32; MAX_RANK], strides: &[i32; MAX_RANK]) -> Result<(), Refusa
     Ok(())
 }
 
-fn copy_units(call: &Call) -> usize {
+/// Number of units of a copy.
+pub fn copy_units(call: &Call) -> usize {
     let p: &CopyParams = call.params();
     if p.dims.contains(&0) { 1 } else { p.dims[outermost(p)] as usize }
 }
@@ -84,11 +85,22 @@ unsafe fn copy<T: Pod>(call: &Call, units: Range<usize>) {
 /// # Safety
 /// As [`Kernel::run`].
 unsafe fn copy_bytes(call: &Call, units: Range<usize>) {
-    let Some(table) = call.inputs[1] else {
-        // SAFETY: the caller's promise.
-        return unsafe { copy::<u8>(call, units) };
-    };
-    let (src, table) = (call.input(0).as_slice::<u8>(), &table.as_slice::<u8>()[..256]);
+    // SAFETY: the caller's promise.
+    unsafe {
+        match call.inputs[1] {
+            None => copy::<u8>(call, units),
+            Some(_) => copy_through(call, units, super::map::look_up),
+        }
+    }
+}
+
+/// Copies through a table; `look_up` is given runs of one length.
+///
+/// # Safety
+/// As [`Kernel::run`], of a copy with a table.
+#[inline(always)]
+pub unsafe fn copy_through(call: &Call, units: Range<usize>, look_up: impl Fn(&[u8; 256], &[u8], &mut [u8])) {
+    let (src, table) = (call.input(0).as_slice::<u8>(), super::map::table(call));
     // SAFETY: the caller's promise; elements lie inside the destination, as `planes` says.
     unsafe {
         planes(call, units, |p, from, to: *mut u8, [rows, columns]| {
@@ -97,9 +109,7 @@ unsafe fn copy_bytes(call: &Call, units: Range<usize>) {
                 let (from, to) = (from + row * read, to.offset(row * write));
                 if read_next == 1 && write_next == 1 {
                     let run = core::slice::from_raw_parts_mut(to, columns);
-                    for (y, &x) in run.iter_mut().zip(&src[from as usize..][..columns]) {
-                        *y = table[usize::from(x)];
-                    }
+                    look_up(table, &src[from as usize..][..columns], run);
                 } else {
                     for column in 0..columns as isize {
                         *to.offset(column * write_next) = table[usize::from(src[(from + column * read_next) as usize])];
@@ -120,6 +130,7 @@ fn last_steps(strides: &[i32; MAX_RANK]) -> (isize, isize) {
 ///
 /// # Safety
 /// As [`Kernel::run`].
+#[inline(always)]
 unsafe fn planes<T: Pod>(call: &Call, units: Range<usize>, plane: impl Fn(&CopyParams, isize, *mut T, [usize; 2])) {
     let mut p = *call.params::<CopyParams>();
     if p.dims.contains(&0) {
@@ -167,12 +178,26 @@ unsafe fn planes<T: Pod>(call: &Call, units: Range<usize>, plane: impl Fn(&CopyP
 /// Copies the plane of the last two axes from the element `from` of `src`.
 ///
 /// # Safety
-/// `dst` is valid for writes of every element of the plane, which nobody else writes.
+/// `dst` is valid for writes of every element of the plane, which nobody else writes, and `src` has every element read.
 unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams, [rows, columns]: [usize; 2]) {
     const TILE: usize = 16;
     let steps = |strides: &[i32; MAX_RANK]| [strides[MAX_RANK - 2] as isize, strides[MAX_RANK - 1] as isize];
     let (read, write) = (steps(&p.src), steps(&p.dst));
     if read[1] == 1 && write[1] == 1 {
+        if columns <= 16 {
+            let (from, to) = ((src.as_ptr().wrapping_offset(from), read[0]), (dst, write[0]));
+            macro_rules! runs {
+                ($($n:literal)*) => {
+                    // SAFETY: by the caller's promise.
+                    match columns {
+                        $($n => unsafe { short_runs::<T, $n>(from, to, rows as isize) },)*
+                        _ => {}
+                    }
+                };
+            }
+            runs!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
+            return;
+        }
         for row in 0..rows as isize {
             let first = (from + row * read[0]) as usize;
             // SAFETY: by the caller's promise.
@@ -194,14 +219,16 @@ unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams,
         };
     }
     if columns <= 4 {
-        for column in 0..columns as isize {
-            for row in 0..rows as isize {
-                let element = src[(from + row * read[0] + column * read[1]) as usize];
-                // SAFETY: by the caller's promise.
-                unsafe { *dst.offset(row * write[0] + column * write[1]) = element };
+        // SAFETY: by the caller's promise.
+        return unsafe {
+            let (src, rows) = (src.as_ptr().offset(from), rows as isize);
+            match columns {
+                1 => narrow::<T, 1>((src, read), (dst, write), rows),
+                2 => narrow::<T, 2>((src, read), (dst, write), rows),
+                3 => narrow::<T, 3>((src, read), (dst, write), rows),
+                _ => narrow::<T, 4>((src, read), (dst, write), rows),
             }
-        }
-        return;
+        };
     }
     for (top, left) in (0..rows).step_by(TILE).flat_map(|top| (0..columns).step_by(TILE).map(move |left| (top, left))) {
         for row in top as isize..(top + TILE).min(rows) as isize {
@@ -209,6 +236,40 @@ unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams,
                 let element = src[(from + row * read[0] + column * read[1]) as usize];
                 // SAFETY: as above.
                 unsafe { *dst.offset(row * write[0] + column * write[1]) = element };
+            }
+        }
+    }
+}
+
+/// Copies runs of `N` elements, which a call each would cost more than themselves.
+///
+/// # Safety
+/// As [`plane`]; the pointers are the first elements.
+unsafe fn short_runs<T: Pod, const N: usize>(
+    (src, read): (*const T, isize),
+    (dst, write): (*mut T, isize),
+    rows: isize,
+) {
+    for row in 0..rows {
+        // SAFETY: by the caller's promise.
+        unsafe { *dst.offset(row * write).cast::<[T; N]>() = *src.offset(row * read).cast::<[T; N]>() };
+    }
+}
+
+/// A plane of `N` columns.
+///
+/// # Safety
+/// As [`plane`]; `src` points to its first element.
+unsafe fn narrow<T: Pod, const N: usize>(
+    (src, read): (*const T, [isize; 2]),
+    (dst, write): (*mut T, [isize; 2]),
+    rows: isize,
+) {
+    for row in 0..rows {
+        for column in 0..N as isize {
+            // SAFETY: by the caller's promise.
+            unsafe {
+                *dst.offset(row * write[0] + column * write[1]) = *src.offset(row * read[0] + column * read[1]);
             }
         }
     }

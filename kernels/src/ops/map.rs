@@ -175,16 +175,40 @@ pub(super) fn check_lut(draft: &Draft) -> Result<(), Refusal> {
     draft.output(0)?.expect(super::copy::BYTES, p.count as usize)
 }
 
+/// The table of a look-up or copy.
+pub(super) fn table<'a>(call: &Call<'a>) -> &'a [u8; 256] {
+    call.input(1).as_slice::<u8>().first_chunk().expect("`check` has seen 256 bytes")
+}
+
+/// Looks up one byte after the other.
+pub(super) fn look_up(table: &[u8; 256], x: &[u8], y: &mut [u8]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = table[usize::from(x)];
+    }
+}
+
 /// # Safety
 /// As [`Kernel::run`].
 unsafe fn lut(call: &Call, units: Range<usize>) {
+    // SAFETY: the caller's promise.
+    unsafe { lut_through(call, units, look_up) }
+}
+
+/// Looks up the bytes of some units; `look_up` is given runs of one length.
+///
+/// # Safety
+/// As [`Kernel::run`], of a look-up.
+#[inline(always)]
+pub unsafe fn lut_through(call: &Call, units: Range<usize>, look_up: impl Fn(&[u8; 256], &[u8], &mut [u8])) {
     let range = results(&units, BLOCK, call.params::<LutParams>().count as usize);
-    let table = &call.input(1).as_slice::<u8>()[..256];
     // SAFETY: a block belongs to its unit.
     let y = unsafe { output::<u8>(call, 0, range.clone()) };
-    for (y, &x) in y.iter_mut().zip(&call.input(0).as_slice::<u8>()[range]) {
-        *y = table[usize::from(x)];
-    }
+    look_up(table(call), &call.input(0).as_slice::<u8>()[range], y);
+}
+
+/// Number of units of a look-up.
+pub fn lut_units(call: &Call) -> usize {
+    units_of(call.params::<LutParams>().count as usize, BLOCK)
 }
 
 macro_rules! maps {
@@ -204,7 +228,7 @@ macro_rules! maps {
                 op: Op::Lut,
                 requires: Features::NONE,
                 accepts: |_| true,
-                units: |call| units_of(call.params::<LutParams>().count as usize, BLOCK),
+                units: lut_units,
                 run: lut,
             },
         ];

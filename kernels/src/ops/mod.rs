@@ -1,5 +1,8 @@
 //! One module per family of operators: its check and its scalar kernels. The whole scalar catalogue is put together here.
 
+pub use copy::{copy_through, copy_units};
+pub use map::{lut_through, lut_units};
+
 use crate::{Catalogue, Draft, Op, Refusal, conv};
 
 mod binary;

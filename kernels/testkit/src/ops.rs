@@ -299,13 +299,20 @@ fn copies(cases: &mut Vec<Case>) {
         ([1, 1, 4, 5], [0, 0, -5, -1], 19, [0, 0, 5, 1], 0),
         ([3, 0, 4, 5], [1, 1, 1, 1], 0, [1, 1, 1, 1], 0),
         ([1, 1, 1, 1], [0; 4], 2, [0; 4], 5),
+        ([2, 12, 2, 3], [98, 8, 1, 2], 0, [72, 6, 3, 1], 0),
+        ([1, 1, 3, 70], [0, 0, 64, 1], 1, [0, 0, 90, 1], 3),
     ];
     let wide = |strides: [i32; 4]| core::array::from_fn(|axis| if axis < 4 { strides[axis] } else { 0 });
     for dtype in [U8, F16, F32, I64] {
         for (sizes, src, src_offset, dst, dst_offset) in shapes.iter().copied() {
             let params = CopyParams { dims: dims(&sizes), src_offset, src: wide(src), dst_offset, dst: wide(dst) };
             let case = Case::new(name(Op::Copy, dtype, alloc::format!("{sizes:?} {src:?} {dst:?}")), Op::Copy, &params);
-            cases.push(case.values(0, dtype, &values(&mut random, dtype, 200)).output(0, dtype, 400));
+            let case = case.values(0, dtype, &values(&mut random, dtype, 200)).output(0, dtype, 400);
+            if dtype == U8 {
+                let table: Vec<f64> = (0..256).map(|x| f64::from((x * 167 + 13) % 256)).collect();
+                cases.push(case.clone().values(1, U8, &table));
+            }
+            cases.push(case);
         }
         for n in COUNTS {
             let params = FillParams { count: n as u32, bits: [0x0102_0304, 5] };

@@ -256,7 +256,10 @@ fn copy(case: &Case) -> Values {
         (i64::from(first) + index.iter().zip(strides).map(|(&i, &stride)| i as i64 * i64::from(stride)).sum::<i64>())
             as usize
     };
-    indices(&p.dims).for_each(|index| y[at(p.dst_offset, &index, &p.dst)] = x[at(p.src_offset, &index, &p.src)]);
+    let table = case.given(1).map(|(_, table)| table);
+    let through = |v: f64| table.as_ref().map_or(v, |table| table[v as usize]);
+    indices(&p.dims)
+        .for_each(|index| y[at(p.dst_offset, &index, &p.dst)] = through(x[at(p.src_offset, &index, &p.src)]));
     y
 }
 

@@ -41,6 +41,7 @@ const FEATURES: [(&str, &[&str]); 10] = [
     ("f16c", &["f16c"]),
     ("avx512", &["avx512f", "avx512bw", "avx512dq", "avx512vl"]),
     ("vnni", &["avx512_vnni"]),
+    ("vbmi", &["avx512vbmi"]),
 ];
 
 /// One script, so that a slow connection costs one round trip. Unreadable files are no error: `grep -s`.
