@@ -389,7 +389,14 @@ unsafe fn finish_i8<const R: usize, const C: usize>(sums: &[[__m512i; C]; R], ti
     // SAFETY: the caller's promise.
     unsafe {
         let plain = Plain::new(&tile.epilogue);
-        for c in 0..C {
+        let mut c = 0;
+        while c < C {
+            let beside = tile.channels.saturating_sub((column + c) * 16) >= 32;
+            if c + 1 < C && beside && tile.residual.is_null() && tile.epilogue.output == DType::I8 as u32 {
+                finish_two(sums, tile, column, c, &plain);
+                c += 2;
+                continue;
+            }
             let first = (column + c) * 16;
             let scale = _mm512_loadu_ps(tile.scale.add(first));
             let there = tile.channels - first;
@@ -400,13 +407,14 @@ unsafe fn finish_i8<const R: usize, const C: usize>(sums: &[[__m512i; C]; R], ti
                     let y = (*tile.y.add(row)).cast::<f32>().add(first);
                     _mm512_mask_storeu_ps(y, crate::vector::first(there), _mm512_min_ps(_mm512_max_ps(v, lo), hi));
                 }
+                c += 1;
                 continue;
             }
             for row in (0..R).step_by(4) {
                 let four: [__m512i; 4] = core::array::from_fn(|n| sums[(row + n).min(R - 1)][c]);
                 let y: [*mut u8; 4] = core::array::from_fn(|n| (*tile.y.add((row + n).min(R - 1))).wrapping_add(first));
                 let codes = if tile.residual.is_null() {
-                    plain.codes(four, scale)
+                    plain.codes(four, [scale; 4])
                 } else {
                     let residual: [*const u8; 4] =
                         core::array::from_fn(|n| (*tile.residual.add((row + n).min(R - 1))).wrapping_add(first));
@@ -414,6 +422,34 @@ unsafe fn finish_i8<const R: usize, const C: usize>(sums: &[[__m512i; C]; R], ti
                 };
                 store_codes(codes, y, (R - row).min(4), there);
             }
+            c += 1;
+        }
+    }
+}
+
+/// Codes of two whole blocks side by side, from the `c`th on, two rows at a time.
+///
+/// # Safety
+/// As [`finish_i8`]; the blocks exist.
+#[inline(always)]
+unsafe fn finish_two<const R: usize, const C: usize>(
+    sums: &[[__m512i; C]; R],
+    tile: &Tile,
+    column: usize,
+    c: usize,
+    plain: &Plain,
+) {
+    let first = (column + c) * 16;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let scales = [0, 16].map(|block| _mm512_loadu_ps(tile.scale.add(first + block)));
+        for row in (0..R).step_by(2) {
+            let next = (row + 1).min(R - 1);
+            let four = [sums[row][c], sums[row][c + 1], sums[next][c], sums[next][c + 1]];
+            let codes = plain.codes(four, [scales[0], scales[1], scales[0], scales[1]]);
+            let y = [row, next].map(|row| (*tile.y.add(row)).add(first).cast());
+            _mm256_storeu_si256(y[0], _mm512_castsi512_si256(codes));
+            _mm256_storeu_si256(y[1], _mm512_extracti64x4_epi64::<1>(codes));
         }
     }
 }

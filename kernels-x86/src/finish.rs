@@ -60,9 +60,9 @@ impl Plain {
     /// # Safety
     /// The CPU has AVX-512.
     #[inline(always)]
-    pub unsafe fn codes(&self, sums: [__m512i; 4], scale: __m512) -> __m512i {
+    pub unsafe fn codes(&self, sums: [__m512i; 4], scales: [__m512; 4]) -> __m512i {
         // SAFETY: the caller's promise.
-        unsafe { turn(self.quarters(sums, scale)) }
+        unsafe { turn(self.quarters(sums, scales)) }
     }
 
     /// Quarter by quarter of a vector, the codes of that quarter of each of the four.
@@ -70,9 +70,15 @@ impl Plain {
     /// # Safety
     /// The CPU has AVX-512.
     #[inline(always)]
-    pub unsafe fn quarters(&self, sums: [__m512i; 4], scale: __m512) -> __m512i {
+    pub unsafe fn quarters(&self, sums: [__m512i; 4], scales: [__m512; 4]) -> __m512i {
         // SAFETY: the caller's promise.
-        unsafe { self.round(sums.map(|sum| _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale))) }
+        unsafe {
+            let mut values = scales;
+            for n in 0..4 {
+                values[n] = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[n]), scales[n]);
+            }
+            self.round(values)
+        }
     }
 
     /// The same with a residual, of which the first `there` channels are read.

@@ -176,7 +176,7 @@ impl<'a> Few<'a> {
                 return;
             }
             let mut codes = [0u32; LANES];
-            let vector = Plain::new(&tile.epilogue).quarters(pixels, scale);
+            let vector = Plain::new(&tile.epilogue).quarters(pixels, [scale; 4]);
             _mm512_storeu_si512(codes.as_mut_ptr().cast(), vector);
             for n in 0..LANES {
                 let y = *tile.y.add(begin + n);

@@ -281,7 +281,7 @@ impl Square for I8 {
             }
             let plain = Plain::new(&row.epilogue);
             for r in 0..R {
-                let codes = plain.codes(sums[r], _mm512_loadu_ps(row.scale.add(first)));
+                let codes = plain.codes(sums[r], [_mm512_loadu_ps(row.scale.add(first)); 4]);
                 store_codes(codes, core::array::from_fn(|n| y[r].wrapping_add(first + n * row.y_step)), count, BLOCK);
             }
         }
