@@ -19,7 +19,7 @@ unsafe fn lut(call: &Call, units: Range<usize>) {
 /// As [`Kernel::run`].
 unsafe fn copy(call: &Call, units: Range<usize>) {
     // SAFETY: the caller's promise, the CPU's features among it.
-    unsafe { copy_through(call, units, |table, x, y| look_up(table, x, y)) }
+    unsafe { copy_through(call, units, &|table, x, y| look_up(table, x, y)) }
 }
 
 /// Looks up as many bytes as both have.

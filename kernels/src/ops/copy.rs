@@ -75,10 +75,16 @@ fn outermost(p: &CopyParams) -> usize {
 /// # Safety
 /// As [`Kernel::run`].
 unsafe fn copy<T: Pod>(call: &Call, units: Range<usize>) {
-    let src = call.input(0).as_slice::<T>();
-    // SAFETY: the caller's promise; `planes` promises what `plane` wants.
-    unsafe { planes(call, units, |p, from, to, sizes| plane((src, from), to, p, sizes)) };
+    let (src, dst) = (call.input(0).as_slice::<T>(), call.output(0).as_mut_ptr().cast::<T>());
+    // SAFETY: `planes` promises what `plane` wants.
+    planes(call, units, &|p, from, to, sizes| unsafe { plane((src, from), dst.offset(to), p, sizes) });
 }
+
+/// Looks up each byte of a run in a table.
+pub type LookUp<'a> = dyn Fn(&[u8; 256], &[u8], &mut [u8]) + 'a;
+
+/// What is done to a plane: see [`planes`].
+type Plane<'a> = dyn Fn(&CopyParams, isize, isize, [usize; 2]) + 'a;
 
 /// Copies bytes, or what a table has for them.
 ///
@@ -89,7 +95,7 @@ unsafe fn copy_bytes(call: &Call, units: Range<usize>) {
     unsafe {
         match call.inputs[1] {
             None => copy::<u8>(call, units),
-            Some(_) => copy_through(call, units, super::map::look_up),
+            Some(_) => copy_through(call, units, &super::map::look_up),
         }
     }
 }
@@ -98,26 +104,27 @@ unsafe fn copy_bytes(call: &Call, units: Range<usize>) {
 ///
 /// # Safety
 /// As [`Kernel::run`], of a copy with a table.
-#[inline(always)]
-pub unsafe fn copy_through(call: &Call, units: Range<usize>, look_up: impl Fn(&[u8; 256], &[u8], &mut [u8])) {
+pub unsafe fn copy_through(call: &Call, units: Range<usize>, look_up: &LookUp) {
     let (src, table) = (call.input(0).as_slice::<u8>(), super::map::table(call));
-    // SAFETY: the caller's promise; elements lie inside the destination, as `planes` says.
-    unsafe {
-        planes(call, units, |p, from, to: *mut u8, [rows, columns]| {
-            let [(read, read_next), (write, write_next)] = [last_steps(&p.src), last_steps(&p.dst)];
-            for row in 0..rows as isize {
-                let (from, to) = (from + row * read, to.offset(row * write));
+    let dst = call.output(0).as_mut_ptr();
+    planes(call, units, &|p, from, to, [rows, columns]| {
+        let [(read, read_next), (write, write_next)] = [last_steps(&p.src), last_steps(&p.dst)];
+        for row in 0..rows as isize {
+            let (from, to) = (from + row * read, to + row * write);
+            // SAFETY: elements lie inside the destination and are nobody else's, as `planes` says.
+            unsafe {
                 if read_next == 1 && write_next == 1 {
-                    let run = core::slice::from_raw_parts_mut(to, columns);
+                    let run = core::slice::from_raw_parts_mut(dst.offset(to), columns);
                     look_up(table, &src[from as usize..][..columns], run);
                 } else {
                     for column in 0..columns as isize {
-                        *to.offset(column * write_next) = table[usize::from(src[(from + column * read_next) as usize])];
+                        let x = src[(from + column * read_next) as usize];
+                        *dst.offset(to + column * write_next) = table[usize::from(x)];
                     }
                 }
             }
-        });
-    }
+        }
+    });
 }
 
 /// Strides of the last two axes.
@@ -125,18 +132,13 @@ fn last_steps(strides: &[i32; MAX_RANK]) -> (isize, isize) {
     (strides[MAX_RANK - 2] as isize, strides[MAX_RANK - 1] as isize)
 }
 
-/// Calls `plane` with each plane of the last two axes: the copy, where the plane begins on either side, and its size. All of its
-/// elements lie inside the destination, and no other unit writes them.
-///
-/// # Safety
-/// As [`Kernel::run`].
-#[inline(always)]
-unsafe fn planes<T: Pod>(call: &Call, units: Range<usize>, plane: impl Fn(&CopyParams, isize, *mut T, [usize; 2])) {
+/// Calls `plane` with each plane of the last two axes: the copy, the first element on either side, and the size. All of its
+/// elements lie inside the operands, and no other unit writes them.
+fn planes(call: &Call, units: Range<usize>, plane: &Plane) {
     let mut p = *call.params::<CopyParams>();
     if p.dims.contains(&0) {
         return;
     }
-    let dst = call.output(0).as_mut_ptr().cast::<T>();
     let axis = outermost(&p);
     let [before, rows, columns] = [3, 2, 1].map(|n| p.dims[MAX_RANK - n]);
     if axis < MAX_RANK - 3 && rows * columns < 64 && rows < before {
@@ -153,8 +155,8 @@ unsafe fn planes<T: Pod>(call: &Call, units: Range<usize>, plane: impl Fn(&CopyP
     let mut to = p.dst_offset as isize + start * p.dst[axis] as isize;
     let mut at = [0usize; MAX_RANK];
     loop {
-        // `check` has proved that every element lies inside the destination, and that no other unit writes it.
-        plane(&p, from, dst.wrapping_offset(to), [dims[MAX_RANK - 2], dims[MAX_RANK - 1]]);
+        // `check` has proved that every element lies inside the operands, and that no other unit writes it.
+        plane(&p, from, to, [dims[MAX_RANK - 2], dims[MAX_RANK - 1]]);
         // The next index of the outer axes, as an odometer.
         let mut axis = MAX_RANK - 2;
         loop {
@@ -178,33 +180,17 @@ unsafe fn planes<T: Pod>(call: &Call, units: Range<usize>, plane: impl Fn(&CopyP
 /// Copies the plane of the last two axes from the element `from` of `src`.
 ///
 /// # Safety
-/// `dst` is valid for writes of every element of the plane, which nobody else writes, and `src` has every element read.
+/// `dst` is valid for writes of every element of the plane, which nobody else writes, and `src` has every element that is read.
 unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams, [rows, columns]: [usize; 2]) {
     const TILE: usize = 16;
     let steps = |strides: &[i32; MAX_RANK]| [strides[MAX_RANK - 2] as isize, strides[MAX_RANK - 1] as isize];
     let (read, write) = (steps(&p.src), steps(&p.dst));
     if read[1] == 1 && write[1] == 1 {
-        if columns <= 16 {
-            let (from, to) = ((src.as_ptr().wrapping_offset(from), read[0]), (dst, write[0]));
-            macro_rules! runs {
-                ($($n:literal)*) => {
-                    // SAFETY: by the caller's promise.
-                    match columns {
-                        $($n => unsafe { short_runs::<T, $n>(from, to, rows as isize) },)*
-                        _ => {}
-                    }
-                };
-            }
-            runs!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
-            return;
-        }
-        for row in 0..rows as isize {
-            let first = (from + row * read[0]) as usize;
-            // SAFETY: by the caller's promise.
-            let run = unsafe { core::slice::from_raw_parts_mut(dst.offset(row * write[0]), columns) };
-            run.copy_from_slice(&src[first..first + columns]);
-        }
-        return;
+        let size = size_of::<T>();
+        let steps = [read[0], write[0]].map(|step| step * size as isize);
+        let src = src.as_ptr().wrapping_offset(from);
+        // SAFETY: by the caller's promise.
+        return unsafe { runs(src.cast(), dst.cast(), steps, rows, columns * size) };
     }
     if read[0] == 1 && write == [columns as isize, 1] && columns <= 4 {
         // Few planes become the channels of pixels: a picture on its way into a network.
@@ -219,16 +205,14 @@ unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams,
         };
     }
     if columns <= 4 {
-        // SAFETY: by the caller's promise.
-        return unsafe {
-            let (src, rows) = (src.as_ptr().offset(from), rows as isize);
-            match columns {
-                1 => narrow::<T, 1>((src, read), (dst, write), rows),
-                2 => narrow::<T, 2>((src, read), (dst, write), rows),
-                3 => narrow::<T, 3>((src, read), (dst, write), rows),
-                _ => narrow::<T, 4>((src, read), (dst, write), rows),
+        for column in 0..columns as isize {
+            for row in 0..rows as isize {
+                let element = src[(from + row * read[0] + column * read[1]) as usize];
+                // SAFETY: by the caller's promise.
+                unsafe { *dst.offset(row * write[0] + column * write[1]) = element };
             }
-        };
+        }
+        return;
     }
     for (top, left) in (0..rows).step_by(TILE).flat_map(|top| (0..columns).step_by(TILE).map(move |left| (top, left))) {
         for row in top as isize..(top + TILE).min(rows) as isize {
@@ -241,36 +225,38 @@ unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams,
     }
 }
 
-/// Copies runs of `N` elements, which a call each would cost more than themselves.
+/// Copies runs of bytes. A call would cost more than a short run: of that the first bytes and the last ones are copied,
+/// which may be the same.
 ///
 /// # Safety
-/// As [`plane`]; the pointers are the first elements.
-unsafe fn short_runs<T: Pod, const N: usize>(
-    (src, read): (*const T, isize),
-    (dst, write): (*mut T, isize),
-    rows: isize,
-) {
-    for row in 0..rows {
-        // SAFETY: by the caller's promise.
-        unsafe { *dst.offset(row * write).cast::<[T; N]>() = *src.offset(row * read).cast::<[T; N]>() };
-    }
-}
-
-/// A plane of `N` columns.
-///
-/// # Safety
-/// As [`plane`]; `src` points to its first element.
-unsafe fn narrow<T: Pod, const N: usize>(
-    (src, read): (*const T, [isize; 2]),
-    (dst, write): (*mut T, [isize; 2]),
-    rows: isize,
-) {
-    for row in 0..rows {
-        for column in 0..N as isize {
-            // SAFETY: by the caller's promise.
+/// The runs can be read and written, and do not overlap.
+unsafe fn runs(src: *const u8, dst: *mut u8, [read, write]: [isize; 2], rows: usize, len: usize) {
+    // SAFETY: by the caller's promise; `len` is at least the size of a `W`.
+    unsafe fn halves<W: Pod>(src: *const u8, dst: *mut u8, [read, write]: [isize; 2], rows: usize, len: usize) {
+        for row in 0..rows as isize {
+            // SAFETY: as above.
             unsafe {
-                *dst.offset(row * write[0] + column * write[1]) = *src.offset(row * read[0] + column * read[1]);
+                let (src, dst) = (src.offset(row * read), dst.offset(row * write));
+                let last = len - size_of::<W>();
+                let ends = (src.cast::<W>().read_unaligned(), src.add(last).cast::<W>().read_unaligned());
+                dst.cast::<W>().write_unaligned(ends.0);
+                dst.add(last).cast::<W>().write_unaligned(ends.1);
             }
+        }
+    }
+    // SAFETY: by the caller's promise.
+    unsafe {
+        match len {
+            17.. => {
+                for row in 0..rows as isize {
+                    dst.offset(row * write).copy_from_nonoverlapping(src.offset(row * read), len);
+                }
+            }
+            8.. => halves::<u64>(src, dst, [read, write], rows, len),
+            4.. => halves::<u32>(src, dst, [read, write], rows, len),
+            2.. => halves::<u16>(src, dst, [read, write], rows, len),
+            1 => halves::<u8>(src, dst, [read, write], rows, len),
+            0 => {}
         }
     }
 }

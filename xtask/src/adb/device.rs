@@ -30,7 +30,7 @@ pub struct Core {
 }
 
 /// Sparrow's features and the words of `/proc/cpuinfo` that a CPU must list to have them.
-const FEATURES: [(&str, &[&str]); 10] = [
+const FEATURES: [(&str, &[&str]); 11] = [
     ("neon", &["asimd"]),
     ("fp16", &["asimdhp"]),
     ("dotprod", &["asimddp"]),
