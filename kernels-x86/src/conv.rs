@@ -114,7 +114,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
         assert!(LINES % 2 == 1 && ROWS <= MAX_ROWS);
         LINES * 64 / size_of::<A::X>()
     };
-    /// Units of a chunk.
+    /// Most units of a chunk.
     const CHUNK: usize = Self::STRIDE / A::STEP;
     /// Channels of a block.
     const BLOCK: usize = A::PARTS * A::LANES;

@@ -1,7 +1,7 @@
 //! int8 convolutions of few output channels with AVX-512 VNNI, on vectors of pixels.
 //!
 //! ```text
-//!   staged, [row of the window][unit][33 + width of the kernel - 2 pixels | pad to 64]
+//!   staged, [row of the window][unit][31 + width of the window pixels | pad to 64]
 //!   tap (ky, kx), unit u     32 words from row ky, unit u, pixel kx on; times up to 8 words broadcast from memory
 //! ```
 //!
@@ -9,7 +9,7 @@
 //! not exist, up to the next multiple of four; the transposition on the way in is what that costs.
 
 use super::turned::{quarters, stage};
-use super::{Buffers, Work};
+use super::{Buffers, SCRATCH, Work};
 use crate::VNNI;
 use crate::arithmetic::{Arithmetic, I8Vnni};
 use crate::finish::{Avx512, Plain};
@@ -39,11 +39,6 @@ struct Steps {
     ky: usize,
     kx: usize,
     unit: usize,
-}
-
-/// Words of a tile's input that are staged at once.
-fn words(kernel: (usize, usize), units: usize) -> usize {
-    (kernel.0 * kernel.1 * units * PIXELS).max(kernel.0 * units * STRIP)
 }
 
 /// Takes 16 pixels of up to four units, which lie in memory one behind the other, apart: `there` words are read.
@@ -92,12 +87,15 @@ impl<'a> Few<'a> {
                     channel += 4;
                 }
             }
-            let quick = tile.channels <= 4 && tile.residual.is_null() && I8Vnni::<V16>::finishes(tile);
-            for begin in (0..tile.rows).step_by(LANES) {
-                if quick {
+            if tile.channels <= 4 && tile.residual.is_null() && I8Vnni::<V16>::finishes(tile) {
+                for begin in (0..tile.rows).step_by(LANES) {
                     self.finish_four(begin);
-                    continue;
                 }
+                return;
+            }
+            // Channels that do not exist are turned with the others.
+            self.sums.add(channel * PIXELS).write_bytes(0, (LANES - channel) * PIXELS);
+            for begin in (0..tile.rows).step_by(LANES) {
                 self.finish_turned(0, begin, |channel| self.sums.add(channel * PIXELS + begin).cast_const().cast());
             }
         }
@@ -231,7 +229,7 @@ impl<'a> Few<'a> {
                 work.stage_strip(strip, units);
                 work.channels(Steps { taps: strip.kernel, ky: units * STRIP, kx: 1, unit: STRIP });
             } else {
-                work.stage_turned::<PIXELS>(tile.rows);
+                work.stage_turned::<PIXELS>(PIXELS);
                 work.channels(Steps { taps: (1, tile.taps), ky: 0, kx: units * PIXELS, unit: PIXELS });
             }
         }
@@ -270,9 +268,10 @@ impl Micro for ConvI8Few {
 
 fn takes(call: &Call) -> bool {
     let p: &ConvParams = call.params();
-    let (kernel, units) = ((p.kh as usize, p.kw as usize), (p.kc as usize).div_ceil(4));
-    let fits = words(kernel, units) * 4 <= super::SCRATCH && kernel.1 <= STRIP - PIXELS - LANES + 1;
-    accepts(call, PIXELS, Layout::DenseI8) && p.oc as usize <= CHANNELS && fits && kernel.0 * kernel.1 * units >= WORTH
+    let (kh, kw, units) = (p.kh as usize, p.kw as usize, (p.kc as usize).div_ceil(4));
+    // One chunk of windows, or rows of a strip.
+    let fits = kh * kw * units <= Few::CHUNK && kw <= STRIP - PIXELS && kh * units * STRIP * 4 <= SCRATCH;
+    accepts(call, PIXELS, Layout::DenseI8) && p.oc as usize <= CHANNELS && fits && kh * kw * units >= WORTH
 }
 
 /// What goes before [`super::VNNI_CATALOGUE`].

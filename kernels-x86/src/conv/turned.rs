@@ -9,7 +9,8 @@
 //!
 //! A kept unit wants one word of every pixel. Where pixels are rows these lie in as many lines of the cache, and all of a
 //! chunk has to fit L1; side by side they are two lines, which may come from L2 ahead of their use, so that a chunk is
-//! longer and its addresses are short enough for one byte.
+//! longer and its addresses are short enough for one byte. Kernels whose vectors hold pixels ([`super::pixels`],
+//! [`super::few`]) stage the same way, and turn their sums back by the same transposition.
 
 use super::Work;
 use crate::arithmetic::{Arithmetic, F32, I8Vnni};

@@ -176,6 +176,7 @@ const CONVOLUTIONS: &[Shape] = &[
 /// More channels than a tile has, or only a few, and more kept units and pixels than a vector or a chunk.
 const LONG: &[Shape] = &[
     Shape { input: [3, 70], oc: 3, kc: 12, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape { input: [2, 5], oc: 2, kc: 100, kernel: [5, 5], pads: [2; 4], ..PLAIN },
     Shape { input: [2, 37], oc: 4, kc: 20, kernel: [3, 3], pads: [1; 4], ..PLAIN },
     Shape { input: [4, 34], oc: 11, kc: 16, kernel: [3, 3], dilation: [2, 1], pads: [1; 4], ..PLAIN },
     Shape { input: [1, 17], oc: 277, kc: 6, kernel: [1, 3], pads: [0, 1, 0, 1], ..PLAIN },
