@@ -173,13 +173,17 @@ const CONVOLUTIONS: &[Shape] = &[
     Shape { input: [2, 9], oc: 20, kc: 1100, kernel: [1, 2], ..PLAIN },
 ];
 
-/// More channels than a tile has, or only a few, and more kept units and pixels than a vector or a chunk.
-const LONG: &[Shape] = &[
-    Shape { input: [3, 70], oc: 3, kc: 12, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+/// More channels than a tile has, or only a few.
+const WIDE: &[Shape] = &[
+    Shape { input: [1, 17], oc: 277, kc: 6, kernel: [1, 3], pads: [0, 1, 0, 1], ..PLAIN },
+    Shape { input: [2, 40], oc: 3, kc: 12, kernel: [3, 3], pads: [1; 4], ..PLAIN },
     Shape { input: [2, 5], oc: 2, kc: 100, kernel: [5, 5], pads: [2; 4], ..PLAIN },
     Shape { input: [2, 37], oc: 4, kc: 20, kernel: [3, 3], pads: [1; 4], ..PLAIN },
-    Shape { input: [4, 34], oc: 11, kc: 16, kernel: [3, 3], dilation: [2, 1], pads: [1; 4], ..PLAIN },
-    Shape { input: [1, 17], oc: 277, kc: 6, kernel: [1, 3], pads: [0, 1, 0, 1], ..PLAIN },
+    Shape { input: [3, 34], oc: 11, kc: 16, kernel: [3, 3], dilation: [2, 1], pads: [1; 4], ..PLAIN },
+];
+
+/// More kept units and pixels than a vector or a chunk.
+const LONG: &[Shape] = &[
     Shape { input: [7, 9], oc: 20, kc: 150, ..PLAIN },
     Shape { input: [5, 10], oc: 17, kc: 40, kernel: [2, 2], pads: [1, 0, 0, 1], ..PLAIN },
 ];
@@ -327,9 +331,10 @@ pub fn cases() -> Box<dyn Iterator<Item = ConvCase>> {
         let dense_f32 = layout == Layout::DenseF32;
         let winograd = WINOGRAD.iter().filter(move |_| dense_f32);
         let winograd = winograd.flat_map(|shape| (0..6).map(move |n| (n, shape, 0.0)));
-        let long = LONG.iter().filter(move |_| op == Op::Conv).enumerate();
+        let kept = layout.is_sparse() && layout.spec().block == 16;
+        let wide = WIDE.iter().chain(LONG.iter().filter(move |_| kept)).filter(move |_| op == Op::Conv).enumerate();
         let sparsity = if layout.is_sparse() { 0.3 } else { 0.0 };
-        let long = long.flat_map(move |(i, shape)| (0..4).map(move |n| (4 * i + n, shape, sparsity)));
+        let wide = wide.flat_map(move |(i, shape)| (0..4).map(move |n| (4 * i + n, shape, sparsity)));
         let dense_depthwise = layout.spec().family == sparrow_kernels::Family::Depthwise;
         let square = SQUARE.iter().filter(move |_| dense_depthwise).enumerate();
         let square = square.flat_map(|(i, shape)| [i, i + 3].map(|n| (n, shape)));
@@ -337,7 +342,7 @@ pub fn cases() -> Box<dyn Iterator<Item = ConvCase>> {
         each.chain(sampled)
             .chain(joined)
             .chain(winograd)
-            .chain(long)
+            .chain(wide)
             .map(move |(n, shape, sparsity)| (n, shape, sparsity, Variant::nth(n, dtype)))
             .chain(square.map(move |(n, shape)| (n, shape, 0.0, Variant::usual(n, dtype))))
             .map(move |(n, shape, sparsity, variant)| make(op, layout, *shape, sparsity, variant, n as u64))
