@@ -35,7 +35,6 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 use sparrow_kernels::conv::{Input, Micro, ROOM, Strip, Tile, accepts, drive, units};
 use sparrow_kernels::{ConvParams, Kernel, Layout, Op};
-use turned::PITCH;
 
 /// Most bytes of staged activations.
 const SCRATCH: usize = 102 << 10;
@@ -127,20 +126,20 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
 
     /// Whether `rows` rows are staged unit by unit.
     const fn turns(rows: usize) -> bool {
-        SPARSE && ROWS == 28 && rows > 7
+        SPARSE && ROWS == turned::ROWS && rows > 7
     }
 
     /// A tile of which nothing is done.
     #[inline(always)]
-    fn new(tile: &'a Tile, x: *mut u8, sums: *mut u32, cursors: *mut Cursor) -> Self {
+    fn new(tile: &'a Tile, buffers: &mut Buffers) -> Self {
         Self {
             tile,
-            x: x.cast(),
-            sums,
+            x: buffers.scratch.start().cast(),
+            sums: buffers.sums.start(),
             chunk: Self::chunk((0, 0), tile.taps, tile.kc.div_ceil(A::STEP)),
             first: true,
             direct: false,
-            cursors,
+            cursors: buffers.cursors.start(),
             isa: PhantomData,
         }
     }
@@ -152,12 +151,11 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     #[inline(always)]
     unsafe fn run<const R: usize, const P: usize>(tile: &'a Tile, buffers: &mut Buffers) {
         const {
-            let bytes = if Self::turns(R) { Self::CHUNK * PITCH * 4 } else { R * LINES * 64 + 31 };
+            let bytes = if Self::turns(R) { Self::CHUNK * turned::PITCH * 4 } else { R * LINES * 64 + 31 };
             assert!(bytes <= SCRATCH);
         }
         let units = tile.kc.div_ceil(A::STEP);
-        let Buffers { scratch, sums, cursors } = buffers;
-        let mut work = Self::new(tile, scratch.start(), sums.start(), cursors.start());
+        let mut work = Self::new(tile, buffers);
         work.direct = (Self::in_place(R) || work.ends()) && A::finishes(tile);
         if Self::in_place(R) {
             // SAFETY: the caller's promise.
@@ -179,7 +177,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
             }
             loop {
                 if Self::turns(R) {
-                    work.stage_turned::<PITCH>(R);
+                    work.stage_turned::<{ turned::PITCH }>(R);
                 } else {
                     work.stage(R);
                 }
@@ -229,7 +227,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     /// what they have in common.
     fn takes(p: &ConvParams) -> bool {
         let pixels = p.kh as usize * (ROWS + p.kw as usize - 1);
-        p.kc <= 128 && pixels * pitch(p.kc as usize) + 63 <= SCRATCH / 2
+        p.kc <= 128 && pixels * pitch(p.kc as usize) + 63 <= SCRATCH
     }
 
     /// A tile that is a strip, `P` parts at a time.
@@ -257,8 +255,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     /// As [`Self::strip`].
     #[inline(always)]
     unsafe fn strip_of<const P: usize, const PITCH: usize>(tile: &'a Tile, strip: &Strip, buffers: &mut Buffers) {
-        let Buffers { scratch, sums, cursors } = buffers;
-        let mut work = Self::new(tile, scratch.start(), sums.start(), cursors.start());
+        let mut work = Self::new(tile, buffers);
         work.direct = A::finishes(tile);
         let (kh, kw) = strip.kernel;
         let pixels = ROWS + kw - 1;
@@ -563,7 +560,8 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                 }
                 let positions = tile.positions.add(kept.start);
                 // Elements from a unit to the next, and from a row.
-                let (unit, row) = if Self::turns(R) { (PITCH * A::STEP, A::STEP) } else { (A::STEP, Self::STRIDE) };
+                let (unit, row) =
+                    if Self::turns(R) { (turned::PITCH * A::STEP, A::STEP) } else { (A::STEP, Self::STRIDE) };
                 // Positions count from the tap's first unit, the staged run from the chunk's.
                 let x = self.x.add(n * chunk.units.len() * unit).wrapping_sub(chunk.units.start * unit);
                 for n in 0..kept.len() {

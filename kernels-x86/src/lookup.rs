@@ -12,7 +12,7 @@ const VBMI: Features = AVX512.union(Features::VBMI);
 /// As [`Kernel::run`].
 unsafe fn lut(call: &Call, units: Range<usize>) {
     // SAFETY: the caller's promise, the CPU's features among it.
-    unsafe { lut_through(call, units, |table, x, y| look_up(table, x, y)) }
+    unsafe { lut_through(call, units, &|table, x, y| look_up(table, x, y)) }
 }
 
 /// # Safety

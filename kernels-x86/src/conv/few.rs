@@ -220,8 +220,8 @@ impl<'a> Few<'a> {
     /// As [`Micro::tile`].
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn any(tile: &'a Tile, input: &Input, buffers: &mut Buffers) {
-        let Buffers { scratch, sums, cursors } = buffers;
-        let work = Self::new(tile, scratch.start(), sums.start(), cursors.start());
+        const { assert!(Self::CHUNK * PIXELS * 4 <= SCRATCH) };
+        let work = Self::new(tile, buffers);
         let units = tile.kc.div_ceil(4);
         // SAFETY: the caller's promise; `takes` has seen that all taps are one chunk, and that strips fit.
         unsafe {

@@ -13,7 +13,7 @@
 //! times. What it costs is a transposition on the way in, one for all blocks, and one on the way out, which many kept
 //! units are worth. int8 has a quarter of the units, and gains nothing.
 
-use super::{Buffers, Cursor, Work};
+use super::{Buffers, Cursor, SCRATCH, Work};
 use crate::AVX512;
 use crate::arithmetic::F32;
 use crate::finish::Avx512;
@@ -38,8 +38,8 @@ impl<'a> Pixels<'a> {
     /// As [`Micro::tile`]; the CPU has AVX-512; the tile has more than `V - 1` vectors of pixels, and at most `V`.
     #[inline(always)]
     unsafe fn run_pixels<const V: usize, const C: usize>(tile: &'a Tile, buffers: &mut Buffers) {
-        let Buffers { scratch, sums, cursors } = buffers;
-        let mut work = Self::new(tile, scratch.start(), sums.start(), cursors.start());
+        const { assert!(Self::CHUNK * PIXELS * 4 <= SCRATCH && V * LANES <= PIXELS) };
+        let mut work = Self::new(tile, buffers);
         // SAFETY: the caller's promise; chunks follow each other inside the tile's taps and units.
         unsafe {
             work.start();

@@ -18,8 +18,10 @@ use crate::finish::Isa;
 use crate::vector::V16;
 use core::arch::x86_64::*;
 
-/// Words from a staged unit to the next.
-pub(super) const PITCH: usize = 32;
+/// Pixels of a tile of a sparse kernel that stages this way.
+pub(super) const ROWS: usize = 28;
+/// Words from a staged unit of such a tile to the next.
+pub(super) const PITCH: usize = ROWS.next_multiple_of(16);
 
 /// The transpose of 16 rows of `4 * Q` words: `[q][n]` is word `4 * q + n` of each row.
 ///

@@ -80,9 +80,6 @@ unsafe fn copy<T: Pod>(call: &Call, units: Range<usize>) {
     planes(call, units, &|p, from, to, sizes| unsafe { plane((src, from), dst.offset(to), p, sizes) });
 }
 
-/// Looks up each byte of a run in a table.
-pub type LookUp<'a> = dyn Fn(&[u8; 256], &[u8], &mut [u8]) + 'a;
-
 /// What is done to a plane: see [`planes`].
 type Plane<'a> = dyn Fn(&CopyParams, isize, isize, [usize; 2]) + 'a;
 
@@ -104,11 +101,11 @@ unsafe fn copy_bytes(call: &Call, units: Range<usize>) {
 ///
 /// # Safety
 /// As [`Kernel::run`], of a copy with a table.
-pub unsafe fn copy_through(call: &Call, units: Range<usize>, look_up: &LookUp) {
+pub unsafe fn copy_through(call: &Call, units: Range<usize>, look_up: &super::map::LookUp) {
     let (src, table) = (call.input(0).as_slice::<u8>(), super::map::table(call));
     let dst = call.output(0).as_mut_ptr();
     planes(call, units, &|p, from, to, [rows, columns]| {
-        let [(read, read_next), (write, write_next)] = [last_steps(&p.src), last_steps(&p.dst)];
+        let [[read, read_next], [write, write_next]] = [last_steps(&p.src), last_steps(&p.dst)];
         for row in 0..rows as isize {
             let (from, to) = (from + row * read, to + row * write);
             // SAFETY: elements lie inside the destination and are nobody else's, as `planes` says.
@@ -128,8 +125,8 @@ pub unsafe fn copy_through(call: &Call, units: Range<usize>, look_up: &LookUp) {
 }
 
 /// Strides of the last two axes.
-fn last_steps(strides: &[i32; MAX_RANK]) -> (isize, isize) {
-    (strides[MAX_RANK - 2] as isize, strides[MAX_RANK - 1] as isize)
+fn last_steps(strides: &[i32; MAX_RANK]) -> [isize; 2] {
+    [strides[MAX_RANK - 2] as isize, strides[MAX_RANK - 1] as isize]
 }
 
 /// Calls `plane` with each plane of the last two axes: the copy, the first element on either side, and the size. All of its
@@ -183,8 +180,7 @@ fn planes(call: &Call, units: Range<usize>, plane: &Plane) {
 /// `dst` is valid for writes of every element of the plane, which nobody else writes, and `src` has every element that is read.
 unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams, [rows, columns]: [usize; 2]) {
     const TILE: usize = 16;
-    let steps = |strides: &[i32; MAX_RANK]| [strides[MAX_RANK - 2] as isize, strides[MAX_RANK - 1] as isize];
-    let (read, write) = (steps(&p.src), steps(&p.dst));
+    let (read, write) = (last_steps(&p.src), last_steps(&p.dst));
     if read[1] == 1 && write[1] == 1 {
         let size = size_of::<T>();
         let steps = [read[0], write[0]].map(|step| step * size as isize);

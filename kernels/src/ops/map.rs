@@ -180,6 +180,9 @@ pub(super) fn table<'a>(call: &Call<'a>) -> &'a [u8; 256] {
     call.input(1).as_slice::<u8>().first_chunk().expect("`check` has seen 256 bytes")
 }
 
+/// Looks up each byte of a run in a table.
+pub type LookUp<'a> = dyn Fn(&[u8; 256], &[u8], &mut [u8]) + 'a;
+
 /// Looks up one byte after the other.
 pub(super) fn look_up(table: &[u8; 256], x: &[u8], y: &mut [u8]) {
     for (y, &x) in y.iter_mut().zip(x) {
@@ -191,15 +194,14 @@ pub(super) fn look_up(table: &[u8; 256], x: &[u8], y: &mut [u8]) {
 /// As [`Kernel::run`].
 unsafe fn lut(call: &Call, units: Range<usize>) {
     // SAFETY: the caller's promise.
-    unsafe { lut_through(call, units, look_up) }
+    unsafe { lut_through(call, units, &look_up) }
 }
 
 /// Looks up the bytes of some units; `look_up` is given runs of one length.
 ///
 /// # Safety
 /// As [`Kernel::run`], of a look-up.
-#[inline(always)]
-pub unsafe fn lut_through(call: &Call, units: Range<usize>, look_up: impl Fn(&[u8; 256], &[u8], &mut [u8])) {
+pub unsafe fn lut_through(call: &Call, units: Range<usize>, look_up: &LookUp) {
     let range = results(&units, BLOCK, call.params::<LutParams>().count as usize);
     // SAFETY: a block belongs to its unit.
     let y = unsafe { output::<u8>(call, 0, range.clone()) };

@@ -1,8 +1,5 @@
 //! One module per family of operators: its check and its scalar kernels. The whole scalar catalogue is put together here.
 
-pub use copy::{copy_through, copy_units};
-pub use map::{lut_through, lut_units};
-
 use crate::{Catalogue, Draft, Op, Refusal, conv};
 
 mod binary;
@@ -18,6 +15,9 @@ mod quantize;
 mod reduce;
 mod select;
 mod shared;
+
+pub use copy::{copy_through, copy_units};
+pub use map::{LookUp, lut_through, lut_units};
 
 /// Refuses a call that does not fit its operands.
 pub(crate) fn check(draft: &Draft) -> Result<(), Refusal> {

@@ -14,6 +14,7 @@ use super::view::{Format, View};
 use super::{Lowerer, Result};
 use crate::ir::{Node, Op, ValueId};
 use crate::program::TensorId;
+use crate::settings::Quantization;
 use sparrow_kernels::DType;
 
 /// Where a value goes.
@@ -98,37 +99,30 @@ impl Lowerer<'_> {
             {
                 continue;
             }
-            if let (DType::I8, Some(have), Some(want)) = (dtype, self.quantization(part), self.quantization(y))
-                && have != want
-            {
-                let from = match self.find_view(part, dtype, |view| view.tensor != place.tensor) {
-                    Some(view) => view,
-                    None => self.want_any(part, dtype)?.0,
-                };
-                let table = self.requantization(have, want);
-                self.copy_through(dims, &from, table, &place)?;
-                continue;
-            }
-            let mut from = self.codes_like(part, y, dtype)?;
+            let mut from = self.any_view(part, dtype)?;
             if from.tensor == place.tensor {
                 // A part that stands in the whole twice.
                 let aside = View::dense(self.temporary(dtype, &format.physical(dims)), format, dims);
                 self.copy(dims, &from, &aside)?;
                 from = aside;
             }
-            self.copy(dims, &from, &place)?;
+            let table = self.rescaling(part, y, dtype).map(|(have, want)| self.requantization(have, want));
+            self.copy_through(dims, &from, table, &place)?;
         }
         Ok(())
     }
 
-    /// Any view of `id` in this type; codes are those of `like`'s scale, converted by a table if `id` has another.
-    pub fn codes_like(&mut self, id: ValueId, like: ValueId, dtype: DType) -> Result<View> {
-        match (self.quantization(id), self.quantization(like)) {
-            (Some(from), Some(to)) if dtype == DType::I8 && from != to => self.requantized(id, from, to),
-            _ => match self.find_view(id, dtype, |_| true) {
-                Some(view) => Ok(view),
-                None => Ok(self.want_any(id, dtype)?.0),
-            },
+    /// Any view of `id` in this type.
+    pub fn any_view(&mut self, id: ValueId, dtype: DType) -> Result<View> {
+        match self.find_view(id, dtype, |_| true) {
+            Some(view) => Ok(view),
+            None => Ok(self.want_any(id, dtype)?.0),
         }
+    }
+
+    /// The scales of `id` and `like`, if a view of one in this type has other codes than the other's.
+    pub fn rescaling(&self, id: ValueId, like: ValueId, dtype: DType) -> Option<(Quantization, Quantization)> {
+        let scales = (self.quantization(id)?, self.quantization(like)?);
+        (dtype == DType::I8 && scales.0 != scales.1).then_some(scales)
     }
 }

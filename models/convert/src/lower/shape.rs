@@ -20,7 +20,11 @@ impl Lowerer<'_> {
     /// Any view of `x` whose elements can become `y`'s as they are, and their type.
     pub fn carried(&mut self, x: ValueId, y: ValueId) -> Result<(View, DType)> {
         let dtype = self.carried_type(x, y);
-        Ok((self.codes_like(x, y, dtype)?, dtype))
+        let view = match self.rescaling(x, y, dtype) {
+            Some((from, to)) => self.requantized(x, from, to)?,
+            None => self.any_view(x, dtype)?,
+        };
+        Ok((view, dtype))
     }
 
     /// A dense view of `x` whose elements can become `y`'s as they are, its order and type.

@@ -289,22 +289,17 @@ impl Lowerer<'_> {
 
     /// Copies a value's elements from one view to another.
     pub fn copy(&mut self, dims: &[usize], from: &View, to: &View) -> Result {
-        let axes = (0..dims.len()).map(|axis| CopyAxis {
-            dim: dims[axis],
-            src: from.strides[axis] as i64,
-            dst: to.strides[axis] as i64,
-        });
-        self.copy_axes(axes.collect(), (from.tensor, from.offset), (to.tensor, to.offset))
+        self.copy_through(dims, from, None, to)
     }
 
-    /// The same, each code turned into what a table has for it.
-    pub fn copy_through(&mut self, dims: &[usize], from: &View, table: TensorId, to: &View) -> Result {
+    /// The same; if there is a table, each code becomes what it has for it.
+    pub fn copy_through(&mut self, dims: &[usize], from: &View, table: Option<TensorId>, to: &View) -> Result {
         let axes = (0..dims.len()).map(|axis| CopyAxis {
             dim: dims[axis],
             src: from.strides[axis] as i64,
             dst: to.strides[axis] as i64,
         });
-        self.copy_axes_through(axes.collect(), (from.tensor, from.offset), Some(table), (to.tensor, to.offset))
+        self.copy_axes_through(axes.collect(), (from.tensor, from.offset), table, (to.tensor, to.offset))
     }
 
     /// The general copy: loops in any order, first elements of source and destination.
