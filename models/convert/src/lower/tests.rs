@@ -284,6 +284,27 @@ fn parts_of_a_concatenation_are_written_in_place() {
 }
 
 #[test]
+fn parts_of_another_scale_enter_a_concatenation_by_one_copy() {
+    let mut maker = Maker::new(3);
+    let x = maker.input(&[1, 16, 5, 5]);
+    let a = maker.conv(x, 8, POINT, 0);
+    let halved = maker.node(Op::Unary(UnaryFn::Clip { min: -0.25, max: 0.25 }), &[a], &[1, 8, 5, 5]);
+    let b = maker.conv(x, 5, SAME, 0);
+    let both = maker.node(Op::Concat { axis: 1 }, &[halved, b], &[1, 13, 5, 5]);
+    let last = maker.conv(both, 4, POINT, 0);
+    maker.graph.outputs = vec![last];
+    let inputs = maker.inputs();
+    let settings = calibrated(&maker.graph, &inputs);
+    let lowered = lower(&maker.graph, &settings).unwrap();
+    let exact = floats(&run(&maker.graph, &Settings::default(), &inputs)[0]);
+    assert!(noise(&floats(&run(&maker.graph, &settings, &inputs)[0]), &exact) < 0.05);
+    let instructions = &lowered.program.instructions;
+    let through = instructions.iter().filter(|one| one.op == KernelOp::Copy && one.inputs[1].is_some());
+    assert_eq!(through.count(), 1);
+    assert!(!operators(&lowered.program).contains(&KernelOp::Lut));
+}
+
+#[test]
 fn outputs_are_memory_of_their_own() {
     let mut maker = Maker::new(2);
     let x = maker.input(&[2, 3]);

@@ -336,8 +336,7 @@ impl Lowerer<'_> {
             params.src[first + i] = src as i32;
             params.dst[first + i] = dst as i32;
         }
-        let inputs = [Some(src), table];
-        self.emit(Op::Copy, &params, if table.is_some() { &inputs } else { &inputs[..1] }, &[Some(dst)]);
+        self.emit(Op::Copy, &params, &[Some(src), table], &[Some(dst)]);
         Ok(())
     }
 
