@@ -200,13 +200,13 @@ unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams,
             _ => interleave::<T, 1>([0].map(planes), run),
         };
     }
-    if columns <= 4 {
-        for column in 0..columns as isize {
-            for row in 0..rows as isize {
-                let element = src[(from + row * read[0] + column * read[1]) as usize];
-                // SAFETY: by the caller's promise.
-                unsafe { *dst.offset(row * write[0] + column * write[1]) = element };
-            }
+    if rows <= 4 && read[1] > 0 && write[1] == 1 {
+        // The channels of pixels become few planes.
+        for row in 0..rows as isize {
+            let from = src[(from + row * read[0]) as usize..].iter().step_by(read[1] as usize);
+            // SAFETY: by the caller's promise.
+            let run = unsafe { core::slice::from_raw_parts_mut(dst.offset(row * write[0]), columns) };
+            run.iter_mut().zip(from).for_each(|(y, x)| *y = *x);
         }
         return;
     }
@@ -214,7 +214,7 @@ unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams,
         for row in top as isize..(top + TILE).min(rows) as isize {
             for column in left as isize..(left + TILE).min(columns) as isize {
                 let element = src[(from + row * read[0] + column * read[1]) as usize];
-                // SAFETY: as above.
+                // SAFETY: by the caller's promise.
                 unsafe { *dst.offset(row * write[0] + column * write[1]) = element };
             }
         }
