@@ -19,7 +19,8 @@
 //!
 //! Kept units of a sparse block are paired too, and three pairs of pixels share them, since they leave fewer registers
 //! occupied. Two that lie within 16 bytes are *near*: one table look-up joins those of two pixels. What is left over is
-//! paired as it comes, *far*, and gathered word by word. A tap's near pairs come first.
+//! paired as it comes, *far*, and gathered word by word; one that is left over alone is near itself. A tap's near pairs come
+//! first. Seven pixels at the end are four and four, not six and one: one alone does without SMMLA.
 
 use super::joined;
 use super::number::{I8Dot, Shared, is_quick, prepare_i8, shared_i8, slow_i8};
@@ -191,6 +192,9 @@ impl<const PAIRS: usize, const SPARSE: bool> Matrix<PAIRS, SPARSE> {
             let again = tile.residual.is_null();
             loop {
                 let left = tile.rows - first;
+                if PAIRS > 2 && left == 2 * PAIRS + 1 && again {
+                    break;
+                }
                 if left < 2 * PAIRS {
                     if !again || tile.rows < 2 * PAIRS || left < 2 * PAIRS - if SPARSE { 1 } else { 2 } {
                         break;
@@ -200,8 +204,11 @@ impl<const PAIRS: usize, const SPARSE: bool> Matrix<PAIRS, SPARSE> {
                 }
                 pixels!(PAIRS);
             }
-            let left = tile.rows - first;
-            if PAIRS > 2 && (left >= 4 || again && left > 1 && tile.rows >= 4) {
+            while PAIRS > 2 {
+                let left = tile.rows - first;
+                if left < 4 && (left < 2 || tile.rows < 4 || !again) {
+                    break;
+                }
                 first -= 4_usize.saturating_sub(left);
                 places.line.back(4_usize.saturating_sub(left));
                 pixels!(2);
@@ -443,9 +450,12 @@ unsafe fn zip_kept(tile: &Tile, pairs: &mut Pairs) {
                 n += 1;
             }
             if let Some(n) = left {
-                far = far.sub(1);
-                (*far).weights = zip(from.add(16 * n), None);
-                (*far).at = [at(n); 2];
+                // Alone, it takes the place between near and far ones.
+                let start = window.map_or(at(n), |most| at(n).min(most));
+                (*near).weights = zip(from.add(16 * n), None);
+                (*near).at = [start; 2];
+                (*near).table = table(at(n) - start, at(n) - start);
+                near = near.add(usize::from(window.is_some()));
             }
             pairs.near[tap].write(near.offset_from(to) as u16);
             (from, positions, to) = (from.add(16 * units), positions.add(units), to.add(units.div_ceil(2)));
