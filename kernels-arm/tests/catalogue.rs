@@ -1,9 +1,9 @@
 //! Every kernel of the catalogue against the scalar one, on the CPU at hand or the one qemu plays.
 #![cfg(target_arch = "aarch64")]
 
-use sparrow_kernels::{Features, Op};
+use sparrow_kernels::{Catalogue, Features, Kernel, Op};
 use sparrow_kernels_arm::{CATALOGUE, detect};
-use sparrow_testkit::{cases, compare, compare_cases};
+use sparrow_testkit::{Case, cases, compare_cases, conv};
 
 /// Every instruction set of this crate, as kernel names end, with what it needs.
 const SETS: [(&str, Features); 5] = [
@@ -19,9 +19,23 @@ fn all() -> Features {
     if std::arch::is_aarch64_feature_detected!("sve") { detect().union(Features::SVE) } else { detect() }
 }
 
-/// Kernels of these features that the catalogue holds.
-fn expected(features: Features) -> usize {
-    CATALOGUE.iter().copied().flatten().filter(|kernel| features.contains(kernel.requires)).count()
+/// The kernels to compare and the cases for them: all, or those of the one set that `SPARROW_COMPARED_SET` names.
+fn compared() -> (Catalogue, Box<dyn Iterator<Item = Case>>) {
+    let set = std::env::var("SPARROW_COMPARED_SET").unwrap_or_default();
+    if set.is_empty() {
+        return (CATALOGUE, cases());
+    }
+    let of_set = |kernels: &&[Kernel]| kernels.iter().all(|kernel| kernel.name.ends_with(&set));
+    let compared: Vec<_> = CATALOGUE.iter().copied().filter(of_set).collect();
+    assert!(!compared.is_empty(), "there is no set '{set}'");
+    assert!(compared.iter().copied().flatten().all(|kernel| [Op::Conv, Op::Depthwise].contains(&kernel.op)));
+    println!("kernels of {set} alone are compared");
+    (compared.leak(), Box::new(conv::cases().map(|case| case.to_case())))
+}
+
+/// Kernels of these features that a catalogue holds.
+fn expected(catalogue: Catalogue, features: Features) -> usize {
+    catalogue.iter().copied().flatten().filter(|kernel| features.contains(kernel.requires)).count()
 }
 
 /// The features whose kernels have to run: `SPARROW_EXPECTED_FEATURES`, names with commas between, where whoever starts the
@@ -40,10 +54,11 @@ fn kernels_agree_with_scalar() {
         let ends_so = CATALOGUE.iter().copied().flatten().any(|kernel| kernel.name.ends_with(name));
         assert!(ends_so, "the catalogue was built without kernels for {name}");
     }
-    let report = compare(CATALOGUE, features);
+    let (catalogue, cases) = compared();
+    let report = compare_cases(catalogue, features, cases);
     println!("{report}");
     let executed = report.kernels.iter().filter(|kernel| kernel.cases > 0).count();
-    assert_eq!(executed, expected(features), "never ran: {:?}", report.idle().collect::<Vec<_>>());
+    assert_eq!(executed, expected(catalogue, features), "never ran: {:?}", report.idle().collect::<Vec<_>>());
     assert!(report.ok(), "{report}");
 }
 
@@ -54,7 +69,7 @@ fn masked_features_are_not_used() {
         let features = full.without(feature);
         let report = compare_cases(CATALOGUE, features, cases().take(40));
         let skipped: Vec<_> = report.skipped().collect();
-        assert_eq!(skipped.len(), report.kernels.len() - expected(features));
+        assert_eq!(skipped.len(), report.kernels.len() - expected(CATALOGUE, features));
         assert!(
             report.kernels.iter().all(|kernel| kernel.name.ends_with(name) <= kernel.skipped),
             "{name}: {skipped:?}"

@@ -327,10 +327,6 @@ pub fn cases() -> Box<dyn Iterator<Item = ConvCase>> {
         let joined = shapes.iter().filter(|shape| shape.kernel == [3, 1]);
         let joined =
             joined.flat_map(move |shape| (0..32).map(move |n| (n, shape, if layout.is_sparse() { 0.4 } else { 0.0 })));
-        // Some variants of each, enough for every activation, with and without residuals.
-        let dense_f32 = layout == Layout::DenseF32;
-        let winograd = WINOGRAD.iter().filter(move |_| dense_f32);
-        let winograd = winograd.flat_map(|shape| (0..6).map(move |n| (n, shape, 0.0)));
         let kept = layout.is_sparse() && layout.spec().block == 16;
         let wide = WIDE.iter().chain(LONG.iter().filter(move |_| kept)).filter(move |_| op == Op::Conv).enumerate();
         let sparsity = if layout.is_sparse() { 0.3 } else { 0.0 };
@@ -341,12 +337,20 @@ pub fn cases() -> Box<dyn Iterator<Item = ConvCase>> {
         let dtype = layout.spec().dtype;
         each.chain(sampled)
             .chain(joined)
-            .chain(winograd)
             .chain(wide)
             .map(move |(n, shape, sparsity)| (n, shape, sparsity, Variant::nth(n, dtype)))
             .chain(square.map(move |(n, shape)| (n, shape, 0.0, Variant::usual(n, dtype))))
             .map(move |(n, shape, sparsity, variant)| make(op, layout, *shape, sparsity, variant, n as u64))
     }))
+}
+
+/// Shapes that Winograd's kernels take, in some variants of each, enough for every activation, with and without residuals.
+pub fn winograd() -> impl Iterator<Item = ConvCase> {
+    let variants = WINOGRAD.iter().flat_map(|shape| (0..6).map(move |n| (n, shape)));
+    variants.map(|(n, shape)| {
+        let variant = Variant::nth(n, DType::F32);
+        make(Op::Conv, Layout::DenseF32, *shape, 0.0, variant, n as u64)
+    })
 }
 
 fn family(layout: Layout) -> (Op, &'static [Shape]) {

@@ -27,5 +27,5 @@ use alloc::boxed::Box;
 
 /// Every case of every operator.
 pub fn cases() -> Box<dyn Iterator<Item = Case>> {
-    Box::new(conv::cases().map(|case| case.to_case()).chain(ops::cases()))
+    Box::new(conv::cases().chain(conv::winograd()).map(|case| case.to_case()).chain(ops::cases()))
 }
