@@ -1,12 +1,14 @@
 //! A small pool of threads that share the work of one operator.
 //!
-//! Operators are short (tens of microseconds), so workers spin a while before they sleep. Units are taken from a common
-//! counter in small runs: a core that is slower, or busy, takes fewer. A worker that the system does not let run in time
-//! misses the operator, and nobody waits for it. Which thread computes a unit changes no result.
+//! Operators are short (tens of microseconds), so workers spin a while before they sleep, and a job is offered, taken and
+//! withdrawn without a lock or a system call while nobody sleeps. Units are taken from a common counter, many at first and
+//! ever fewer: a core that is slower, or busy, takes fewer. A worker that the system does not let run in time misses the
+//! operator, and nobody waits for it. Which thread computes a unit changes no result.
 
 use sparrow_runtime::Threads;
+use std::cell::UnsafeCell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -23,44 +25,66 @@ struct Job {
     units: usize,
 }
 
-// SAFETY: the closure is `Sync`, and lives until every worker is done with it.
-unsafe impl Send for Job {}
+/// A cache line of its own: what one thread writes does not take it from one that waits beside it.
+#[derive(Default)]
+#[repr(align(128))]
+struct Alone<T>(T);
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
-    wake: Condvar,
-    /// Number of the job; odd numbers never occur, so that a change is always seen.
-    generation: AtomicUsize,
-    next: AtomicUsize,
+    /// Odd while there is a job to be taken.
+    generation: Alone<AtomicUsize>,
+    /// The first unit that nobody has taken.
+    next: Alone<AtomicUsize>,
+    /// Workers that hold the job, or look whether there is one.
+    busy: Alone<AtomicUsize>,
+    /// Written by who raised `running`, while `generation` is even and `busy` has been 0 since; read by a worker that is busy
+    /// and has seen it odd.
+    job: UnsafeCell<Option<Job>>,
+    /// Whether a caller has the pool.
+    running: AtomicBool,
     /// Workers that have started.
     ready: AtomicUsize,
-    /// Workers that hold the job. Raised under the lock, while there is one.
-    busy: AtomicUsize,
+    /// Workers that sleep, or are about to. Raised under the lock.
+    asleep: AtomicUsize,
+    stop: AtomicBool,
+    panicked: AtomicBool,
+    lock: Mutex<()>,
+    wake: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    job: Option<Job>,
-    stop: bool,
-    panicked: bool,
-}
+// SAFETY: the closure of a job is `Sync` and lives until every worker is done with it; `job` says who touches it when.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes units until none are left.
+    /// Takes units until none are left: each time a third of a thread's share of what is left, so that a core five times as
+    /// slow as the others still ends with them; and not so few that threads would wait for the counter.
     fn work(&self, work: &(dyn Fn(Range<usize>) + Sync), units: usize, threads: usize) {
-        let run = (units / (threads * 8)).max(1);
-        loop {
-            let start = self.next.fetch_add(run, Ordering::Relaxed);
-            if start >= units {
-                return;
+        let next = &self.next.0;
+        let mut start = next.load(Ordering::Relaxed);
+        while start < units {
+            let left = units - start;
+            let run = (left / (threads * 3)).max(units / (threads * 32)).clamp(1, left);
+            match next.compare_exchange_weak(start, start + run, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => {
+                    work(start..start + run);
+                    start = next.load(Ordering::Relaxed);
+                }
+                Err(now) => start = now,
             }
-            work(start..(start + run).min(units));
         }
+    }
+
+    /// Whether there is a job that `seen` is not, or the end.
+    fn called(&self, seen: usize) -> bool {
+        let now = self.generation.0.load(Ordering::SeqCst);
+        now % 2 == 1 && now != seen || self.stop.load(Ordering::Relaxed)
     }
 }
 
@@ -103,34 +127,39 @@ fn worker(shared: &Shared, threads: usize) {
     let mut seen = 0;
     loop {
         for round in 1..=SPINS {
-            if shared.generation.load(Ordering::Acquire) != seen {
+            if shared.called(seen) {
                 break;
             }
             if round % PATIENCE == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
-        let mut state = shared.lock();
-        while shared.generation.load(Ordering::Acquire) == seen && !state.stop {
-            state = shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        if !shared.called(seen) {
+            let mut lock = shared.lock();
+            shared.asleep.fetch_add(1, Ordering::SeqCst);
+            while !shared.called(seen) {
+                lock = shared.wake.wait(lock).unwrap_or_else(PoisonError::into_inner);
+            }
+            shared.asleep.fetch_sub(1, Ordering::Relaxed);
         }
-        if state.stop {
+        if shared.stop.load(Ordering::Relaxed) {
             return;
         }
-        seen = shared.generation.load(Ordering::Acquire);
-        let job = state.job;
-        if job.is_some() {
-            shared.busy.fetch_add(1, Ordering::Relaxed);
-        }
-        drop(state);
-        if let Some(Job { work, units }) = job {
-            // SAFETY: `Pool::run` keeps the closure alive until it has withdrawn the job and `busy` is 0, which this worker
-            // brings about below.
-            let work = unsafe { &*work };
-            let run = std::panic::AssertUnwindSafe(|| shared.work(work, units, threads));
-            if std::panic::catch_unwind(run).is_err() {
-                shared.lock().panicked = true;
+        // First busy, then one more look: `Finish` first withdraws, then waits for who is busy.
+        shared.busy.0.fetch_add(1, Ordering::SeqCst);
+        let now = shared.generation.0.load(Ordering::SeqCst);
+        if now % 2 == 1 {
+            seen = now;
+            // SAFETY: `job` may be read.
+            if let Some(Job { work, units }) = unsafe { *shared.job.get() } {
+                // SAFETY: `Pool::run` keeps the closure alive until it has withdrawn the job and `busy` is 0, which this
+                // worker brings about below.
+                let work = unsafe { &*work };
+                let run = std::panic::AssertUnwindSafe(|| shared.work(work, units, threads));
+                if std::panic::catch_unwind(run).is_err() {
+                    shared.panicked.store(true, Ordering::Relaxed);
+                }
             }
-            shared.busy.fetch_sub(1, Ordering::Release);
         }
+        shared.busy.0.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -139,12 +168,13 @@ struct Finish<'a>(&'a Shared);
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
-        self.0.lock().job = None;
+        self.0.generation.0.fetch_add(1, Ordering::SeqCst);
         let mut rounds = 0;
-        while self.0.busy.load(Ordering::Acquire) != 0 {
+        while self.0.busy.0.load(Ordering::SeqCst) != 0 {
             rounds += 1;
             if rounds < PATIENCE { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
+        self.0.running.store(false, Ordering::Release);
     }
 }
 
@@ -154,28 +184,36 @@ impl Threads for Pool {
             return job(0..units);
         }
         let shared = &*self.shared;
-        {
-            let mut state = shared.lock();
-            // SAFETY: only the lifetime changes; `Finish` keeps this call from ending while a worker uses the closure.
-            let work: *const (dyn Fn(Range<usize>) + Sync + 'static) =
-                unsafe { std::mem::transmute(job as *const (dyn Fn(Range<usize>) + Sync)) };
-            state.job = Some(Job { work, units });
-            shared.next.store(0, Ordering::Relaxed);
-            shared.generation.fetch_add(2, Ordering::Release);
+        if shared.running.swap(true, Ordering::Acquire) {
+            // Another thread, or a job of this one, has the pool.
+            return job(0..units);
         }
-        shared.wake.notify_all();
+        // SAFETY: only the lifetime changes; `Finish` keeps this call from ending while a worker uses the closure.
+        let work: *const (dyn Fn(Range<usize>) + Sync + 'static) =
+            unsafe { std::mem::transmute(job as *const (dyn Fn(Range<usize>) + Sync)) };
+        // SAFETY: `job` may be written.
+        unsafe { *shared.job.get() = Some(Job { work, units }) };
+        shared.next.0.store(0, Ordering::Relaxed);
+        shared.panicked.store(false, Ordering::Relaxed);
         {
+            // Before `asleep` is read, as a worker raises it before it looks at the generation for the last time.
+            shared.generation.0.fetch_add(1, Ordering::SeqCst);
             let _finish = Finish(shared);
+            if shared.asleep.load(Ordering::SeqCst) != 0 {
+                // A worker that has looked sleeps once the lock is free.
+                drop(shared.lock());
+                shared.wake.notify_all();
+            }
             shared.work(job, units, self.workers.len() + 1);
         }
-        assert!(!std::mem::take(&mut shared.lock().panicked), "a kernel panicked in a worker thread");
+        assert!(!shared.panicked.load(Ordering::Relaxed), "a kernel panicked in a worker thread");
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.lock().stop = true;
-        self.shared.generation.fetch_add(2, Ordering::Release);
+        self.shared.stop.store(true, Ordering::SeqCst);
+        drop(self.shared.lock());
         self.shared.wake.notify_all();
         for worker in self.workers.drain(..) {
             // A worker ends by itself; that it panicked has been said by `run`.
@@ -205,6 +243,43 @@ mod tests {
     }
 
     #[test]
+    fn callers_at_one_time_each_have_all_their_units_run() {
+        let pool = Pool::new(3).unwrap();
+        std::thread::scope(|scope| {
+            for caller in 0..3 {
+                let pool = &pool;
+                scope.spawn(move || {
+                    for job in 0..2000 {
+                        let (units, sum) = (2 + (job + caller) % 40, AtomicUsize::new(0));
+                        pool.run(units, &|range| {
+                            sum.fetch_add(range.map(|unit| unit + 1).sum(), Ordering::Relaxed);
+                        });
+                        assert_eq!(sum.load(Ordering::Relaxed), units * (units + 1) / 2, "caller {caller}, job {job}");
+                        // Now and then all workers fall asleep.
+                        if job % 500 == 0 {
+                            std::thread::sleep(std::time::Duration::from_millis(5));
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_job_that_runs_another_does_it_alone() {
+        let pool = Pool::new(2).unwrap();
+        let sum = AtomicUsize::new(0);
+        pool.run(8, &|outer| {
+            for _ in outer {
+                pool.run(8, &|inner| {
+                    sum.fetch_add(inner.len(), Ordering::Relaxed);
+                });
+            }
+        });
+        assert_eq!(sum.load(Ordering::Relaxed), 64);
+    }
+
+    #[test]
     fn nobody_waits_for_a_worker_that_does_not_come() {
         let pool = Pool { shared: Arc::default(), workers: vec![std::thread::spawn(|| {})] };
         let sum = AtomicUsize::new(0);
@@ -220,8 +295,6 @@ mod tests {
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pool.run(64, &|_| panic!("boom"))));
         assert!(caught.is_err());
         let sum = AtomicUsize::new(0);
-        // A worker's own panic of the first job may still be noted: it was passed on with the caller's.
-        pool.shared.lock().panicked = false;
         pool.run(64, &|range| {
             sum.fetch_add(range.len(), Ordering::Relaxed);
         });
