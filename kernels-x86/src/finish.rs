@@ -109,6 +109,29 @@ impl Plain {
         }
     }
 
+    /// The words of the codes of two vectors, in turns of four.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512.
+    #[inline(always)]
+    pub unsafe fn words(&self, sums: [__m512i; 2], scales: [__m512; 2]) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let value = |n: usize| _mm512_mul_ps(_mm512_cvtepi32_ps(sums[n]), scales[n]);
+            self.rounded(value(0), value(1))
+        }
+    }
+
+    /// The codes of two vectors of words, in turns of eight.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512.
+    #[inline(always)]
+    pub unsafe fn bytes(&self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_max_epi8(_mm512_packs_epi16(a, b), self.lo) }
+    }
+
     /// What lies below the lower bound is caught by saturation and a comparison of codes, as rounding does not change an
     /// order.
     ///
@@ -117,12 +140,18 @@ impl Plain {
     #[inline(always)]
     unsafe fn round(&self, values: [__m512; 4]) -> __m512i {
         // SAFETY: the caller's promise.
+        unsafe { self.bytes(self.rounded(values[0], values[1]), self.rounded(values[2], values[3])) }
+    }
+
+    /// # Safety
+    /// The CPU has AVX-512.
+    #[inline(always)]
+    unsafe fn rounded(&self, a: __m512, b: __m512) -> __m512i {
+        // SAFETY: the caller's promise.
         unsafe {
             // A NaN, the second operand of a minimum, becomes the least integer.
             let round = |value| _mm512_cvtps_epi32(_mm512_min_ps(self.hi, value));
-            let words = |a, b| _mm512_adds_epi16(_mm512_packs_epi32(round(a), round(b)), self.zero);
-            let codes = _mm512_packs_epi16(words(values[0], values[1]), words(values[2], values[3]));
-            _mm512_max_epi8(codes, self.lo)
+            _mm512_adds_epi16(_mm512_packs_epi32(round(a), round(b)), self.zero)
         }
     }
 }

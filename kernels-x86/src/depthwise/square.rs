@@ -15,6 +15,12 @@
 //! int8: the bytes of a column's rows become the four bytes of a 32-bit lane, so that `vpdpbusd` multiplies all of a
 //! column at once. The weights of the lower output row are those of the upper one, moved up by a byte. Activations are
 //! shifted by 128 as in [`crate::arithmetic`]; 128 times the sum of the weights is taken off the bias beforehand.
+//!
+//! int8 with 64 channels at once loads whole vectors of the four rows. Interleaving their bytes, then their words, brings
+//! the four bytes of a channel together, and of every sixteen channels (a quarter of a vector) four into each of four
+//! vectors; weights, bias and factors are prepared in that order. Packing sums to words and bytes puts them in their own
+//! order again: 3 instructions a vector of inputs, not 7, and one store for 64 codes. Two neighbouring pixels of 32
+//! channels count as 64 channels, whose windows are two columns apart.
 
 use super::{BLOCK, MAX_BLOCKS};
 use crate::finish::{Plain, store_codes, turn};
@@ -32,6 +38,8 @@ const N: usize = 4;
 const COLUMNS: usize = (N - 1) * 2 + 3;
 /// Input rows of a pair of output rows.
 const ROWS: usize = 4;
+/// Blocks that fill whole cache lines.
+const WIDE: usize = 4;
 
 /// Where the outputs read, `[column][input row]`.
 type Table = [[*const u8; ROWS]; COLUMNS];
@@ -50,8 +58,23 @@ pub(super) trait Square {
     /// Bytes of a block's prepared weights; 0 if packed ones are used.
     const PREPARED: usize;
 
-    /// Prepares the nine packed taps of the block that begins at channel `first`.
-    unsafe fn prepare(row: &Row, first: usize, packed: *const u8, to: *mut u8);
+    /// Whether four blocks at once are computed otherwise than each alone: by [`Self::wide`].
+    const WIDE: bool = false;
+
+    /// Prepares the nine packed taps of the block that begins at channel `first`, as one of four at once if `wide`.
+    unsafe fn prepare(row: &Row, first: usize, packed: *const u8, to: *mut u8, wide: bool);
+
+    /// As [`Self::outputs`], of 64 channels, and with the bytes between outputs.
+    unsafe fn wide<const R: usize, const S: usize>(
+        _row: &Row,
+        _weights: *const u8,
+        _table: &Table,
+        _first: usize,
+        _y: ([*mut u8; 2], usize),
+        _count: usize,
+    ) {
+        unreachable!("no precision that is not wide calls it");
+    }
 
     /// Four outputs of `R` rows, `S` columns apart, of which the first `count` are stored at `y[row]`.
     unsafe fn outputs<const R: usize, const S: usize>(
@@ -116,19 +139,62 @@ struct Prepared([MaybeUninit<u8>; MAX_BLOCKS * I8::PREPARED]);
 /// # Safety
 /// As [`rows`]; at most [`MAX_BLOCKS`] blocks, which exist.
 #[inline(always)]
-unsafe fn pass<D: Square, const R: usize, const S: usize>(row: &Row, inputs: [InputRow; ROWS], blocks: Range<usize>) {
+unsafe fn pass<D: Square, const R: usize, const S: usize>(
+    row: &Row,
+    mut inputs: [InputRow; ROWS],
+    blocks: Range<usize>,
+) {
     let mut prepared = Prepared([const { MaybeUninit::uninit() }; MAX_BLOCKS * I8::PREPARED]);
     let prepared = prepared.0.as_mut_ptr().cast::<u8>();
     let packed = |block: usize| row.weights.wrapping_add(block * 9 * BLOCK * D::BYTES);
+    let wide = if D::WIDE { blocks.len() / WIDE * WIDE } else { 0 };
     if D::PREPARED > 0 {
         for (n, block) in blocks.clone().enumerate() {
+            // Of four at once each has a quarter of every vector.
+            let at = if n < wide { n / WIDE * WIDE * D::PREPARED + n % WIDE * 16 } else { n * D::PREPARED };
             // SAFETY: the block exists, and its place in the buffer.
-            unsafe { D::prepare(row, block * BLOCK, packed(block), prepared.add(n * D::PREPARED)) };
+            unsafe { D::prepare(row, block * BLOCK, packed(block), prepared.add(at), n < wide) };
+        }
+    }
+    // Two pixels of two blocks each are four blocks.
+    let pair = 2 * BLOCK * D::BYTES;
+    let paired = D::WIDE
+        && S == 1
+        && row.channels == 2 * BLOCK
+        && row.y_step == pair
+        && inputs.iter().all(|input| [0, pair].contains(&input.step));
+    let both = prepared.wrapping_add(WIDE * D::PREPARED);
+    let mut pads = Pads([0; 64]);
+    if paired {
+        for n in 0..WIDE {
+            // SAFETY: there is room for more than eight blocks, and a pad of two.
+            unsafe {
+                D::prepare(row, n % 2 * BLOCK, packed(n % 2), both.add(n * 16), true);
+                pads.0.as_mut_ptr().add(n * 16).copy_from(row.pad.add(n % 2 * 16), 16);
+            }
+        }
+        for input in inputs.iter_mut().filter(|input| input.step == 0) {
+            input.start = pads.0.as_ptr();
         }
     }
     let mut table = [[row.pad; ROWS]; COLUMNS];
-    for ox in (0..row.out_w).step_by(N) {
+    let mut ox = 0;
+    while ox < row.out_w {
         let column = (ox * S) as isize - row.pad_left;
+        let y = [0, row.y_row].map(|below| row.y.wrapping_add(ox * row.y_step + below));
+        if paired && column >= 0 && column as usize + 2 * N + 2 <= row.in_w && ox + 2 * N <= row.out_w {
+            let mut pixels = inputs.map(|input| input.start.wrapping_add(column as usize * input.step));
+            for places in &mut table {
+                *places = pixels;
+                for (pixel, input) in pixels.iter_mut().zip(&inputs) {
+                    *pixel = pixel.wrapping_add(input.step);
+                }
+            }
+            // SAFETY: the caller's promise; all columns are inside the picture, and one more is.
+            unsafe { D::wide::<R, 2>(row, both, &table, 0, (y, 2 * pair), N) };
+            ox += 2 * N;
+            continue;
+        }
         for (n, pixels) in table[..(N - 1) * S + 3].iter_mut().enumerate() {
             let ix = column + n as isize;
             *pixels = match (ix as usize) < row.in_w {
@@ -136,14 +202,26 @@ unsafe fn pass<D: Square, const R: usize, const S: usize>(row: &Row, inputs: [In
                 false => [row.pad; ROWS],
             };
         }
-        let y = [0, row.y_row].map(|below| row.y.wrapping_add(ox * row.y_step + below));
-        for (n, block) in blocks.clone().enumerate() {
+        let count = (row.out_w - ox).min(N);
+        for n in (0..wide).step_by(WIDE) {
+            // SAFETY: the caller's promise; the table is filled.
+            unsafe {
+                let weights = prepared.add(n * D::PREPARED);
+                D::wide::<R, S>(row, weights, &table, (blocks.start + n) * BLOCK, (y, row.y_step), count);
+            }
+        }
+        for (n, block) in blocks.clone().enumerate().skip(wide) {
             let weights = if D::PREPARED > 0 { prepared.wrapping_add(n * D::PREPARED) } else { packed(block) };
             // SAFETY: the caller's promise; the table is filled.
-            unsafe { D::outputs::<R, S>(row, weights, &table, block * BLOCK, y, (row.out_w - ox).min(N)) };
+            unsafe { D::outputs::<R, S>(row, weights, &table, block * BLOCK, y, count) };
         }
+        ox += N;
     }
 }
+
+/// The pad of two pixels.
+#[repr(C, align(64))]
+struct Pads([u8; 64]);
 
 /// f32, or f16 with f32 sums.
 pub(super) struct Float<E>(PhantomData<E>);
@@ -155,7 +233,7 @@ macro_rules! float {
             const BYTES: usize = size_of::<$element>();
             const PREPARED: usize = 0;
 
-            unsafe fn prepare(_: &Row, _: usize, _: *const u8, _: *mut u8) {}
+            unsafe fn prepare(_: &Row, _: usize, _: *const u8, _: *mut u8, _: bool) {}
 
             #[inline(always)]
             unsafe fn outputs<const R: usize, const S: usize>(
@@ -226,25 +304,125 @@ unsafe fn column(rows: [*const u8; ROWS], count: usize) -> __m512i {
     }
 }
 
+/// The words of four outputs of `R` rows, of half of 64 channels: of every sixteen the first or the last eight.
+///
+/// # Safety
+/// As [`Square::wide`].
+#[inline(always)]
+unsafe fn half<const R: usize, const S: usize, const LAST: bool>(
+    weights: *const u8,
+    table: &Table,
+    first: usize,
+    plain: &Plain,
+) -> [[__m512i; N]; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let at = if LAST { 2 } else { 0 };
+        let prepared = |n: usize, v: usize| _mm512_load_si512(weights.add(n * 256 + (at + v) * 64).cast());
+        let zero = _mm512_setzero_si512();
+        let mut taps = [[[zero; 2]; 3]; R];
+        let mut sums = [[[prepared(3, 0), prepared(3, 1)]; N]; R];
+        for kx in 0..3 {
+            for v in 0..2 {
+                taps[0][kx][v] = prepared(kx, v);
+                if R == 2 {
+                    taps[1][kx][v] = _mm512_slli_epi32::<8>(taps[0][kx][v]);
+                }
+            }
+        }
+        // As a loop the compiler would keep it, and sums in memory.
+        macro_rules! columns {
+            ($($c:literal)+) => { $(if $c < (N - 1) * S + 3 {
+                let load = |input: usize| _mm512_loadu_si512(table[$c][input].add(first).cast());
+                let rows = [load(0), load(1), load(2), load(R + 1)];
+                let (upper, lower) = if LAST {
+                    (_mm512_unpackhi_epi8(rows[0], rows[1]), _mm512_unpackhi_epi8(rows[2], rows[3]))
+                } else {
+                    (_mm512_unpacklo_epi8(rows[0], rows[1]), _mm512_unpacklo_epi8(rows[2], rows[3]))
+                };
+                let shift = _mm512_set1_epi8(-128);
+                let x = [
+                    _mm512_xor_si512(_mm512_unpacklo_epi16(upper, lower), shift),
+                    _mm512_xor_si512(_mm512_unpackhi_epi16(upper, lower), shift),
+                ];
+                for n in 0..N {
+                    if $c >= n * S && $c < n * S + 3 {
+                        for r in 0..R {
+                            for v in 0..2 {
+                                sums[r][n][v] = _mm512_dpbusd_epi32(sums[r][n][v], x[v], taps[r][$c - n * S][v]);
+                            }
+                        }
+                    }
+                }
+            })+ };
+        }
+        columns!(0 1 2 3 4 5 6 7 8);
+        let factors = [_mm512_castsi512_ps(prepared(4, 0)), _mm512_castsi512_ps(prepared(4, 1))];
+        let mut words = [[zero; N]; R];
+        for r in 0..R {
+            for n in 0..N {
+                words[r][n] = plain.words(sums[r][n], factors);
+            }
+        }
+        words
+    }
+}
+
 impl Square for I8 {
     const DTYPE: DType = DType::I8;
     const BYTES: usize = 1;
-    /// Three columns of weights, and the bias.
-    const PREPARED: usize = 4 * 64;
+    /// Three columns of weights, the bias, and the factors.
+    const PREPARED: usize = 5 * 64;
+    const WIDE: bool = true;
 
     #[inline(always)]
-    unsafe fn prepare(row: &Row, first: usize, packed: *const u8, to: *mut u8) {
+    unsafe fn prepare(row: &Row, first: usize, packed: *const u8, to: *mut u8, wide: bool) {
         // SAFETY: the trait's.
         unsafe {
+            let put = |n: usize, v: __m512i| {
+                let to = to.add(if wide { n * 256 } else { n * 64 });
+                if !wide {
+                    return _mm512_store_si512(to.cast(), v);
+                }
+                _mm_store_si128(to.cast(), _mm512_castsi512_si128(v));
+                _mm_store_si128(to.add(64).cast(), _mm512_extracti32x4_epi32::<1>(v));
+                _mm_store_si128(to.add(128).cast(), _mm512_extracti32x4_epi32::<2>(v));
+                _mm_store_si128(to.add(192).cast(), _mm512_extracti32x4_epi32::<3>(v));
+            };
             let (mut shift, mask) = (_mm512_setzero_si512(), _mm512_set1_epi32(0x00ff_ffff));
             for kx in 0..3 {
                 let tap = |ky: usize| packed.add((ky * 3 + kx) * BLOCK);
                 let weights = _mm512_and_si512(column([tap(0), tap(1), tap(2), tap(2)], 3), mask);
                 shift = _mm512_dpbusd_epi32(shift, _mm512_set1_epi8(-128), weights);
-                _mm512_store_si512(to.add(kx * 64).cast(), weights);
+                put(kx, weights);
             }
-            let bias = _mm512_loadu_si512(row.bias.add(first * 4).cast());
-            _mm512_store_si512(to.add(3 * 64).cast(), _mm512_sub_epi32(bias, shift));
+            put(3, _mm512_sub_epi32(_mm512_loadu_si512(row.bias.add(first * 4).cast()), shift));
+            put(4, _mm512_loadu_si512(row.scale.add(first).cast()));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn wide<const R: usize, const S: usize>(
+        row: &Row,
+        weights: *const u8,
+        table: &Table,
+        first: usize,
+        (y, step): ([*mut u8; 2], usize),
+        count: usize,
+    ) {
+        // SAFETY: the trait's.
+        unsafe {
+            let plain = Plain::new(&row.epilogue);
+            let words =
+                [half::<R, S, false>(weights, table, first, &plain), half::<R, S, true>(weights, table, first, &plain)];
+            for r in 0..R {
+                for n in 0..N {
+                    if n < count {
+                        let codes = plain.bytes(words[0][r][n], words[1][r][n]);
+                        _mm512_storeu_si512(y[r].add(first + n * step).cast(), codes);
+                    }
+                }
+            }
         }
     }
 
@@ -281,7 +459,7 @@ impl Square for I8 {
             }
             let plain = Plain::new(&row.epilogue);
             for r in 0..R {
-                let codes = plain.codes(sums[r], [_mm512_loadu_ps(row.scale.add(first)); 4]);
+                let codes = plain.codes(sums[r], [_mm512_load_ps(weights.add(4 * 64).cast()); 4]);
                 store_codes(codes, core::array::from_fn(|n| y[r].wrapping_add(first + n * row.y_step)), count, BLOCK);
             }
         }

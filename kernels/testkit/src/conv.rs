@@ -254,6 +254,11 @@ const SQUARE: &[Shape] = &[
     Shape { input: [4, 6], oc: 48, kc: 1, kernel: [3, 3], pads: [3; 4], ..PLAIN },
     Shape { input: [2, 2], oc: 16, kc: 1, kernel: [3, 3], stride: [1, 2], pads: [3, 5, 3, 4], ..PLAIN },
     Shape { input: [6, 11], oc: 12, kc: 1, kernel: [3, 3], pads: [0, -1, 1, -2], ..PLAIN },
+    // Whole cache lines of channels, one pixel's or two neighbours'.
+    Shape { input: [4, 11], oc: 80, kc: 1, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape { input: [4, 20], oc: 32, kc: 1, kernel: [3, 3], pads: [0; 4], ..PLAIN },
+    Shape { input: [5, 29], oc: 32, kc: 1, kernel: [3, 3], pads: [1; 4], ..PLAIN },
+    Shape { input: [7, 12], oc: 144, kc: 1, kernel: [3, 3], stride: [2, 2], pads: [0, 0, 1, 1], ..PLAIN },
 ];
 
 /// What varies besides shape and layout.
