@@ -12,7 +12,7 @@
 //! of a channel meet in [`Arithmetic::store`]. `vpdpbusd` wants one unsigned operand: activations are shifted by 128 when
 //! they are staged, and 128 times the sum of a channel's weights is taken off its bias, once for all tiles of a unit of work.
 
-use crate::finish::{Plain, store_codes};
+use crate::finish::{Plain, are_small, store_codes};
 use crate::vector::{Edge, Two, V4, V8, V16, Vector};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
@@ -62,6 +62,10 @@ pub(crate) trait Arithmetic {
     unsafe fn begin(bias: *const u8) -> Self::Sums;
     /// Writes what the sums of a block, whose weights are `units`, begin with.
     unsafe fn raise(_bias: *const u8, _weights: *const u8, _units: usize, _to: *mut u8) {}
+    /// What [`Self::finishes`] wants to know of the channels of a unit's tiles, as the lowest bit of their hint.
+    unsafe fn hint(_tile: &Tile) -> u32 {
+        0
+    }
     /// Loads a unit's weights of one part.
     unsafe fn weights(at: *const u8) -> Self::Weights;
     /// Multiplies a unit, `STEP` staged activations, in.
@@ -348,6 +352,12 @@ macro_rules! vnni {
             }
 
             #[inline(always)]
+            unsafe fn hint(tile: &Tile) -> u32 {
+                // SAFETY: the trait's.
+                u32::from(unsafe { are_small(tile.scale, tile.bias, tile.channels, tile.taps * tile.kc) })
+            }
+
+            #[inline(always)]
             fn finishes(tile: &Tile) -> bool {
                 $finishes(tile)
             }
@@ -377,7 +387,8 @@ fn finishes_i8(tile: &Tile) -> bool {
     const I8: u32 = DType::I8 as u32;
     const F32: u32 = DType::F32 as u32;
     let clamp = tile.epilogue.activation == Activation::Clamp as u32;
-    clamp && (tile.epilogue.output == I8 || tile.epilogue.output == F32 && tile.residual.is_null())
+    let small = tile.hint % 2 == 1;
+    clamp && (tile.epilogue.output == I8 && small || tile.epilogue.output == F32 && tile.residual.is_null())
 }
 
 /// Codes of blocks of 16 channels, four rows at a time, or floats.

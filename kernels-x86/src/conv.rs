@@ -202,9 +202,9 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     /// # Safety
     /// As [`Micro::prepare`]; the tile's room holds a word for each channel of its blocks.
     #[inline(always)]
-    unsafe fn prepare(tile: &Tile) {
+    unsafe fn prepare(tile: &Tile) -> u32 {
         if !A::RAISED {
-            return;
+            return 0;
         }
         let mut at = 0;
         for block in 0..tile.channels.div_ceil(Self::BLOCK) {
@@ -221,6 +221,8 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                 at += units;
             }
         }
+        // SAFETY: the caller's promise.
+        unsafe { A::hint(tile) }
     }
 
     /// Whether a tile of neighbours is staged pixel by pixel, not window by window: where windows overlap, the rows share
@@ -426,7 +428,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     fn later(&self, column: usize) -> *const u8 {
         let tile = self.tile;
         let panels = tile.channels.div_ceil(Self::BLOCK);
-        let panel = (tile.hint as usize).saturating_mul(3) + column / 3;
+        let panel = (tile.hint as usize / 2).saturating_mul(3) + column / 3;
         tile.weights.wrapping_add(if panel < panels { (panels + panel) * tile.panel_stride } else { 0 })
     }
 
@@ -813,17 +815,13 @@ macro_rules! catalogue {
                 #[target_feature(enable = $features)]
                 unsafe fn prepare(tile: &Tile) -> u32 {
                     // SAFETY: the caller's promise.
-                    unsafe { Work::<$isa, $arithmetic, $rows, $lines, $sparse>::prepare(tile) };
-                    0
+                    unsafe { Work::<$isa, $arithmetic, $rows, $lines, $sparse>::prepare(tile) }
                 }
 
                 #[inline(always)]
                 unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Input>) {
                     let mut buffers = Buffers::NEW;
-                    let mut n = 0;
                     while let Some(input) = next(tile) {
-                        // Its number.
-                        (tile.hint, n) = (n, n + 1);
                         // SAFETY: the caller's promise.
                         unsafe {
                             match input {
@@ -831,6 +829,8 @@ macro_rules! catalogue {
                                 Input::Strip(strip) => Self::strip(tile, &strip, &mut buffers),
                             }
                         }
+                        // Above the bit of `Arithmetic::hint`, how many there were.
+                        tile.hint += 2;
                     }
                 }
 

@@ -786,7 +786,15 @@ macro_rules! catalogue {
             struct $micro;
 
             impl RowMicro for $micro {
-                $(const ROWS: usize = <$square as square::Square>::ROWS;)?
+                $(
+                    const ROWS: usize = <$square as square::Square>::ROWS;
+
+                    #[target_feature(enable = $features)]
+                    unsafe fn prepare(row: &Row) -> u32 {
+                        // SAFETY: the caller's promise.
+                        u32::from(unsafe { <$square as square::Square>::suits(row) })
+                    }
+                )?
 
                 #[target_feature(enable = $features)]
                 unsafe fn row(at: &Row) {

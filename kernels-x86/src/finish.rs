@@ -32,11 +32,35 @@ pub(crate) fn is_clamp(residual: *const *const u8, epilogue: &Epilogue) -> bool 
 }
 
 /// int8's last step with AVX-512 where it is plain: four pixels of 16 channels at once, from the registers they are in.
+///
+/// Both bounds are met by comparisons of codes, as rounding does not change an order. For that no product may be too great for
+/// an integer: [`are_small`] says so of the factors.
 #[derive(Clone, Copy)]
 pub(crate) struct Plain {
     lo: __m512i,
-    hi: __m512,
+    hi: __m512i,
     zero: __m512i,
+}
+
+/// Whether there are factors, and no sum of up to `products` products and a bias is too great for an integer once it is multiplied by its factor.
+///
+/// # Safety
+/// The CPU has AVX-512; so many factors, unless they are null, and integer biases are readable, rounded up to 16.
+#[inline(always)]
+pub(crate) unsafe fn are_small(factors: *const f32, bias: *const u8, channels: usize, products: usize) -> bool {
+    let mut small = !factors.is_null();
+    for n in (0..if small { channels } else { 0 }).step_by(16) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let factors = _mm512_maskz_loadu_ps(crate::vector::first(channels - n), factors.add(n));
+            let bias = _mm512_abs_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(bias.add(4 * n).cast())));
+            let most = _mm512_add_ps(bias, _mm512_set1_ps(products as f32 * 32768.0));
+            // Half of what an integer holds: what is rounded here is far less.
+            small &= _mm512_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_abs_ps(_mm512_mul_ps(most, factors)), _mm512_set1_ps(1e9))
+                == !0;
+        }
+    }
+    small
 }
 
 impl Plain {
@@ -46,12 +70,10 @@ impl Plain {
     pub unsafe fn new(epilogue: &Epilogue) -> Self {
         // SAFETY: the caller's promise.
         unsafe {
-            let lo = _mm_cvtss_i32(_mm_set_ss(epilogue.lo)) + epilogue.y_zero;
-            Self {
-                lo: _mm512_set1_epi8(lo.clamp(-128, 127) as i8),
-                hi: _mm512_set1_ps(epilogue.hi),
-                zero: _mm512_set1_epi16(epilogue.y_zero as i16),
-            }
+            let code = |bound: f32| {
+                _mm512_set1_epi8((_mm_cvtss_i32(_mm_set_ss(bound)) + epilogue.y_zero).clamp(-128, 127) as i8)
+            };
+            Self { lo: code(epilogue.lo), hi: code(epilogue.hi), zero: _mm512_set1_epi16(epilogue.y_zero as i16) }
         }
     }
 
@@ -103,7 +125,9 @@ impl Plain {
                 let codes = _mm_maskz_loadu_epi8(first(there), residual[n].cast());
                 let code = _mm512_sub_epi32(_mm512_cvtepi8_epi32(codes), zero);
                 let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[n]), scale);
-                values[n] = _mm512_add_ps(product, _mm512_mul_ps(_mm512_cvtepi32_ps(code), factor));
+                let value = _mm512_add_ps(product, _mm512_mul_ps(_mm512_cvtepi32_ps(code), factor));
+                // A residual's factor may be anything. A NaN, the second operand of a minimum, becomes the least integer.
+                values[n] = _mm512_min_ps(_mm512_set1_ps(epilogue.hi), value);
             }
             turn(self.round(values))
         }
@@ -129,12 +153,9 @@ impl Plain {
     #[inline(always)]
     pub unsafe fn bytes(&self, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: the caller's promise.
-        unsafe { _mm512_max_epi8(_mm512_packs_epi16(a, b), self.lo) }
+        unsafe { _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(a, b), self.lo), self.hi) }
     }
 
-    /// What lies below the lower bound is caught by saturation and a comparison of codes, as rounding does not change an
-    /// order.
-    ///
     /// # Safety
     /// The CPU has AVX-512.
     #[inline(always)]
@@ -148,11 +169,7 @@ impl Plain {
     #[inline(always)]
     unsafe fn rounded(&self, a: __m512, b: __m512) -> __m512i {
         // SAFETY: the caller's promise.
-        unsafe {
-            // A NaN, the second operand of a minimum, becomes the least integer.
-            let round = |value| _mm512_cvtps_epi32(_mm512_min_ps(self.hi, value));
-            _mm512_adds_epi16(_mm512_packs_epi32(round(a), round(b)), self.zero)
-        }
+        unsafe { _mm512_adds_epi16(_mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b)), self.zero) }
     }
 }
 

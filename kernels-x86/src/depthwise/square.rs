@@ -23,7 +23,7 @@
 //! channels count as 64 channels, whose windows are two columns apart.
 
 use super::{BLOCK, MAX_BLOCKS};
-use crate::finish::{Plain, store_codes, turn};
+use crate::finish::{Plain, are_small, store_codes, turn};
 use crate::vector::{V16, Vector};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
@@ -61,6 +61,11 @@ pub(super) trait Square {
     /// Whether four blocks at once are computed otherwise than each alone: by [`Self::wide`].
     const WIDE: bool = false;
 
+    /// Whether the per-channel vectors of a call are fit for it: [`Row::hint`].
+    unsafe fn suits(_row: &Row) -> bool {
+        true
+    }
+
     /// Prepares the nine packed taps of the block that begins at channel `first`, as one of four at once if `wide`.
     unsafe fn prepare(row: &Row, first: usize, packed: *const u8, to: *mut u8, wide: bool);
 
@@ -89,7 +94,8 @@ pub(super) trait Square {
 
 /// Whether the row is one of those computed here.
 pub(super) fn accepts<D: Square>(row: &Row) -> bool {
-    (row.kh, row.kw, row.dil_w) == (3, 3, 1)
+    row.hint == 1
+        && (row.kh, row.kw, row.dil_w) == (3, 3, 1)
         && matches!(row.stride_w, 1 | 2)
         && row.channels.is_multiple_of(BLOCK)
         && row.residual.is_null()
@@ -374,6 +380,12 @@ impl Square for I8 {
     /// Three columns of weights, the bias, and the factors.
     const PREPARED: usize = 5 * 64;
     const WIDE: bool = true;
+
+    #[inline(always)]
+    unsafe fn suits(row: &Row) -> bool {
+        // SAFETY: both vectors are readable up to a multiple of 16 channels.
+        unsafe { are_small(row.scale, row.bias, row.channels, 9) }
+    }
 
     #[inline(always)]
     unsafe fn prepare(row: &Row, first: usize, packed: *const u8, to: *mut u8, wide: bool) {

@@ -408,9 +408,10 @@ fn make(op: Op, layout: Layout, shape: Shape, sparsity: f32, variant: Variant, s
         random.floats(vector, 1.0)
     };
     let sums = if variant.extreme { 16384.0 } else { 128.0 * (matrix.taps * matrix.kc).max(1) as f32 };
-    // Every fourth channel a power of two: its results lie on ties. Now and then one whose results leave even 24 bits.
+    // Every fourth channel a power of two: its results lie on ties. Now and then one whose results leave even 24 or 32 bits.
     let factor = |(i, v): (usize, f32)| match i % 32 {
-        13 | 22 => 3000.0,
+        13 if seed % 3 == 1 => 3000.0,
+        22 if seed % 3 == 1 => 3e6,
         _ if i % 4 == 0 => 1.0 / 512.0,
         _ => (v.abs() + 0.1) * 127.0 / sums,
     };
