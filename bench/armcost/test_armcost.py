@@ -72,6 +72,10 @@ class Pricing(unittest.TestCase):
         self.assertEqual([p.guessed for p in prices], [False, True, False])
         self.assertEqual((prices[1].cycles, prices[0].cycles), (2.0, prices[2].cycles))
 
+    def test_a_core_that_is_none_is_refused(self):
+        with self.assertRaisesRegex(armcost.Failure, "no core named A710; .*cortex-a710"):
+            armcost.price([["fmla v0.4s, v1.4s, v2.4s"]], "A710")
+
     def test_what_the_model_lacks_is_left_out_and_counted(self):
         found = armcost.price([["nop", "sdot z2.s, z0.b, z1.b"]], "cortex-a55")[0]  # an A55 has no SVE
         self.assertEqual((found.left_out, found.guessed), (1, False))

@@ -10,7 +10,10 @@ use core::ops::{ControlFlow, Range};
 use sparrow_kernels::{Call, DType, Input, Kernel, Kernels, Layout, Output};
 
 /// Threads a host brings to share the work of one operator.
-pub trait Threads {
+///
+/// # Safety
+/// Kernels write where their units say, unchecked: an implementation does what [`Threads::run`] says.
+pub unsafe trait Threads {
     /// Calls `job` with ranges that together cover `0..units` exactly once, and returns when all have ended.
     fn run(&self, units: usize, job: &(dyn Fn(Range<usize>) + Sync));
 }
@@ -19,7 +22,8 @@ pub trait Threads {
 #[derive(Clone, Copy, Debug)]
 pub struct OneThread;
 
-impl Threads for OneThread {
+// SAFETY: one range, which is all units.
+unsafe impl Threads for OneThread {
     fn run(&self, units: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
         job(0..units);
     }

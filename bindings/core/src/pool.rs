@@ -178,7 +178,8 @@ impl Drop for Finish<'_> {
     }
 }
 
-impl Threads for Pool {
+// SAFETY: `Shared::work` takes each unit from a counter that only grows, and `Finish` waits for who has some.
+unsafe impl Threads for Pool {
     fn run(&self, units: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
         if units <= 1 || self.workers.is_empty() {
             return job(0..units);
