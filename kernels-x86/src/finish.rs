@@ -42,7 +42,8 @@ pub(crate) struct Plain {
     zero: __m512i,
 }
 
-/// Whether there are factors, and no sum of up to `products` products and a bias is too great for an integer once it is multiplied by its factor.
+/// Whether there are factors, and no sum of up to `products` products and a bias is too great for an integer once it is
+/// multiplied by its factor.
 ///
 /// # Safety
 /// The CPU has AVX-512; so many factors, unless they are null, and integer biases are readable, rounded up to 16.

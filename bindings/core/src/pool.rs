@@ -6,7 +6,7 @@
 //! operator, and nobody waits for it. Which thread computes a unit changes no result.
 
 use sparrow_runtime::Threads;
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -163,18 +163,25 @@ fn worker(shared: &Shared, threads: usize) {
     }
 }
 
-/// Withdraws the job, when dropped, and waits until no worker holds it: also when the caller's own part panics.
-struct Finish<'a>(&'a Shared);
+/// Withdraws the job, when dropped, waits until no worker holds it and gives the pool back: also when the caller's own part
+/// panics.
+struct Finish<'a> {
+    shared: &'a Shared,
+    /// Whether a worker panicked.
+    panicked: &'a Cell<bool>,
+}
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
-        self.0.generation.0.fetch_add(1, Ordering::SeqCst);
+        let Self { shared, panicked } = self;
+        shared.generation.0.fetch_add(1, Ordering::SeqCst);
         let mut rounds = 0;
-        while self.0.busy.0.load(Ordering::SeqCst) != 0 {
+        while shared.busy.0.load(Ordering::SeqCst) != 0 {
             rounds += 1;
             if rounds < PATIENCE { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-        self.0.running.store(false, Ordering::Release);
+        panicked.set(shared.panicked.load(Ordering::Relaxed));
+        shared.running.store(false, Ordering::Release);
     }
 }
 
@@ -196,10 +203,11 @@ unsafe impl Threads for Pool {
         unsafe { *shared.job.get() = Some(Job { work, units }) };
         shared.next.0.store(0, Ordering::Relaxed);
         shared.panicked.store(false, Ordering::Relaxed);
+        let panicked = Cell::new(false);
         {
             // Before `asleep` is read, as a worker raises it before it looks at the generation for the last time.
             shared.generation.0.fetch_add(1, Ordering::SeqCst);
-            let _finish = Finish(shared);
+            let _finish = Finish { shared, panicked: &panicked };
             if shared.asleep.load(Ordering::SeqCst) != 0 {
                 // A worker that has looked sleeps once the lock is free.
                 drop(shared.lock());
@@ -207,7 +215,7 @@ unsafe impl Threads for Pool {
             }
             shared.work(job, units, self.workers.len() + 1);
         }
-        assert!(!shared.panicked.load(Ordering::Relaxed), "a kernel panicked in a worker thread");
+        assert!(!panicked.get(), "a kernel panicked in a worker thread");
     }
 }
 
