@@ -3,7 +3,7 @@
 
 use sparrow_kernels::{Features, Op};
 use sparrow_kernels_x86::{CATALOGUE, detect};
-use sparrow_testkit::compare;
+use sparrow_testkit::{compare, compare_cases, conv};
 
 const AVX512: Features = Features::AVX512.union(Features::VNNI);
 
@@ -34,6 +34,19 @@ fn all_kernels_agree_with_scalar() {
     } else {
         println!("no AVX-512 VNNI: its kernels are skipped");
     }
+}
+
+#[test]
+fn the_pixels_of_a_row_may_be_one() {
+    // As those of a row outside the picture are, which some kernels read elsewhere.
+    let still = conv::cases().filter(|case| case.op == Op::Depthwise && case.params.oc == 32).map(|mut case| {
+        case.params.x.pixel = 0;
+        case.to_case()
+    });
+    let report = compare_cases(CATALOGUE, detect(), still);
+    assert!(report.refused.is_empty() && report.kernels.iter().all(|kernel| kernel.failed == 0), "{report}");
+    let ran = |kernel: &sparrow_testkit::KernelReport| kernel.name.starts_with("depthwise_i8") && kernel.cases > 5;
+    assert!(report.kernels.iter().any(ran), "{report}");
 }
 
 #[test]

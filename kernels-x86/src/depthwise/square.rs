@@ -164,11 +164,12 @@ unsafe fn pass<D: Square, const R: usize, const S: usize>(
     }
     // Two pixels of two blocks each are four blocks.
     let pair = 2 * BLOCK * D::BYTES;
+    let outside = |input: &InputRow| input.step == 0 && input.start == row.pad;
     let paired = D::WIDE
         && S == 1
         && row.channels == 2 * BLOCK
         && row.y_step == pair
-        && inputs.iter().all(|input| [0, pair].contains(&input.step));
+        && inputs.iter().all(|input| input.step == pair || outside(input));
     let both = prepared.wrapping_add(WIDE * D::PREPARED);
     let mut pads = Pads([0; 64]);
     if paired {
@@ -179,7 +180,7 @@ unsafe fn pass<D: Square, const R: usize, const S: usize>(
                 pads.0.as_mut_ptr().add(n * 16).copy_from(row.pad.add(n % 2 * 16), 16);
             }
         }
-        for input in inputs.iter_mut().filter(|input| input.step == 0) {
+        for input in inputs.iter_mut().filter(|input| outside(input)) {
             input.start = pads.0.as_ptr();
         }
     }
