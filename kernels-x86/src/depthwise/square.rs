@@ -38,8 +38,8 @@ const N: usize = 4;
 const COLUMNS: usize = (N - 1) * 2 + 3;
 /// Input rows of a pair of output rows.
 const ROWS: usize = 4;
-/// Blocks that fill whole cache lines.
-const WIDE: usize = 4;
+/// Blocks that fill whole cache lines: [`Square::WIDE`].
+const QUAD: usize = 4;
 
 /// Where the outputs read, `[column][input row]`.
 type Table = [[*const u8; ROWS]; COLUMNS];
@@ -153,11 +153,11 @@ unsafe fn pass<D: Square, const R: usize, const S: usize>(
     let mut prepared = Prepared([const { MaybeUninit::uninit() }; MAX_BLOCKS * I8::PREPARED]);
     let prepared = prepared.0.as_mut_ptr().cast::<u8>();
     let packed = |block: usize| row.weights.wrapping_add(block * 9 * BLOCK * D::BYTES);
-    let wide = if D::WIDE { blocks.len() / WIDE * WIDE } else { 0 };
+    let wide = if D::WIDE { blocks.len() / QUAD * QUAD } else { 0 };
     if D::PREPARED > 0 {
         for (n, block) in blocks.clone().enumerate() {
             // Of four at once each has a quarter of every vector.
-            let at = if n < wide { n / WIDE * WIDE * D::PREPARED + n % WIDE * 16 } else { n * D::PREPARED };
+            let at = if n < wide { n / QUAD * QUAD * D::PREPARED + n % QUAD * 16 } else { n * D::PREPARED };
             // SAFETY: the block exists, and its place in the buffer.
             unsafe { D::prepare(row, block * BLOCK, packed(block), prepared.add(at), n < wide) };
         }
@@ -170,10 +170,10 @@ unsafe fn pass<D: Square, const R: usize, const S: usize>(
         && row.channels == 2 * BLOCK
         && row.y_step == pair
         && inputs.iter().all(|input| input.step == pair || outside(input));
-    let both = prepared.wrapping_add(WIDE * D::PREPARED);
+    let both = prepared.wrapping_add(QUAD * D::PREPARED);
     let mut pads = Pads([0; 64]);
     if paired {
-        for n in 0..WIDE {
+        for n in 0..QUAD {
             // SAFETY: there is room for more than eight blocks, and a pad of two.
             unsafe {
                 D::prepare(row, n % 2 * BLOCK, packed(n % 2), both.add(n * 16), true);
@@ -210,7 +210,7 @@ unsafe fn pass<D: Square, const R: usize, const S: usize>(
             };
         }
         let count = (row.out_w - ox).min(N);
-        for n in (0..wide).step_by(WIDE) {
+        for n in (0..wide).step_by(QUAD) {
             // SAFETY: the caller's promise; the table is filled.
             unsafe {
                 let weights = prepared.add(n * D::PREPARED);
