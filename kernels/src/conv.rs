@@ -27,6 +27,8 @@ pub const MAX_ROWS: usize = 112;
 pub const ROOM: usize = 2048;
 /// Bytes of input a unit should read: half of a small core's L2 cache.
 const UNIT_BYTES: usize = 128 << 10;
+/// Blocks of pixels that a call shared between threads has at least, if it has as many tiles.
+const SHARED_BLOCKS: usize = 4;
 
 /// The last step of a convolution, as a kernel reads it.
 #[derive(Clone, Copy, Debug)]
@@ -363,12 +365,45 @@ pub fn epilogue(call: &Call) -> Epilogue {
 struct Cut {
     /// Output pixels in all.
     pixels: usize,
-    /// Pixels of a unit.
-    block: usize,
+    /// Pixels of a tile.
+    rows: usize,
+    /// Blocks of pixels: whole tiles but for the last one, of about one size.
+    blocks: usize,
     /// Runs of channels a group has.
     runs: usize,
     /// Output channels of such a run.
     channels: usize,
+}
+
+impl Cut {
+    /// As few blocks of pixels as `UNIT_BYTES` allows. A call that threads share has some at least: so each thread goes on with
+    /// the pixels that it has computed, not with a part of every pixel.
+    fn new(call: &Call, rows: usize, panels: usize, shared: bool) -> Self {
+        let p: &ConvParams = call.params();
+        let spec = call.input(conv_input::WEIGHTS).layout.spec();
+        let pixels = p.batch as usize * p.out_h as usize * p.out_w as usize;
+        let bytes = (p.kh as usize * p.kw as usize * p.kc as usize * spec.dtype.size()).max(1);
+        let most = (UNIT_BYTES / bytes).clamp(rows, rows.max(2048)).next_multiple_of(rows);
+        let least = if shared { SHARED_BLOCKS.min(pixels.div_ceil(rows)) } else { 1 };
+        let channels = spec.block * panels;
+        Self {
+            pixels,
+            rows,
+            blocks: pixels.div_ceil(most).max(least),
+            runs: (p.oc as usize).div_ceil(channels),
+            channels,
+        }
+    }
+
+    fn units(&self, call: &Call) -> usize {
+        call.params::<ConvParams>().groups as usize * self.blocks * self.runs
+    }
+
+    /// The pixels of a block.
+    fn pixels(&self, block: usize) -> Range<usize> {
+        let start = |block: usize| (self.pixels.div_ceil(self.rows) * block / self.blocks * self.rows).min(self.pixels);
+        start(block)..start(block + 1)
+    }
 }
 
 /// What the loop nest knows of a [`Micro`]. The nest is compiled once for all of them; only the loop over the tiles of a
@@ -395,26 +430,9 @@ impl Shape {
     }
 }
 
-fn cut(call: &Call, rows: usize, panels: usize) -> Cut {
-    let p: &ConvParams = call.params();
-    let spec = call.input(conv_input::WEIGHTS).layout.spec();
-    let pixels = p.batch as usize * p.out_h as usize * p.out_w as usize;
-    let bytes = (p.kh as usize * p.kw as usize * p.kc as usize * spec.dtype.size()).max(1);
-    let most = (UNIT_BYTES / bytes).clamp(rows, rows.max(2048)).next_multiple_of(rows);
-    // As many blocks as that takes, of about one size.
-    let block = pixels.div_ceil(pixels.div_ceil(most)).next_multiple_of(rows);
-    let channels = spec.block * panels;
-    Cut { pixels, block, runs: (p.oc as usize).div_ceil(channels), channels }
-}
-
 /// Number of units of a call for the kernel `M`.
 pub fn units<M: Micro>(call: &Call) -> usize {
-    count(call, M::ROWS, M::PANELS)
-}
-
-fn count(call: &Call, rows: usize, panels: usize) -> usize {
-    let Cut { pixels, block, runs, .. } = cut(call, rows, panels);
-    call.params::<ConvParams>().groups as usize * pixels.div_ceil(block) * runs
+    Cut::new(call, M::ROWS, M::PANELS, true).units(call)
 }
 
 /// The loop nest: runs `units` of a call through the kernel `M`.
@@ -428,20 +446,22 @@ pub unsafe fn drive<M: Micro>(call: &Call, units: Range<usize>) {
 
 /// # Safety
 /// As [`drive`].
-unsafe fn nest(call: &Call, units: Range<usize>, shape: &Shape) {
-    let cut = cut(call, shape.rows, shape.panels);
-    let blocks = cut.pixels.div_ceil(cut.block);
+unsafe fn nest(call: &Call, mut units: Range<usize>, shape: &Shape) {
+    let cut = |shared| Cut::new(call, shape.rows, shape.panels, shared);
+    let (mut cut, alone) = (cut(true), cut(false));
+    if units == (0..cut.units(call)) {
+        (cut, units) = (alone, 0..alone.units(call));
+    }
     let nest = Nest::new(call, shape);
     let mut addresses = Addresses::new();
     let mut unit = units.start;
     while unit < units.end {
-        let (group, rest) = (unit / (blocks * cut.runs), unit % (blocks * cut.runs));
+        let (group, rest) = (unit / (cut.blocks * cut.runs), unit % (cut.blocks * cut.runs));
         let (block, run) = (rest / cut.runs, rest % cut.runs);
-        let pixels = block * cut.block..((block + 1) * cut.block).min(cut.pixels);
         // The next units have the same pixels.
         let merged = (cut.runs - run).min(units.end - unit).min(shape.merged);
         // SAFETY: the units lie below `units`, so their pixels and channels exist; the rest is the caller's promise.
-        unsafe { nest.unit(group, run * cut.channels, merged * cut.channels, pixels, &mut addresses) };
+        unsafe { nest.unit(group, run * cut.channels, merged * cut.channels, cut.pixels(block), &mut addresses) };
         unit += merged;
     }
 }

@@ -1,14 +1,15 @@
 //! A small pool of threads that share the work of one operator.
 //!
 //! Operators are short (tens of microseconds), so workers spin a while before they sleep, and a job is offered, taken and
-//! withdrawn without a lock or a system call while nobody sleeps. Units are taken from a common counter, many at first and
-//! ever fewer: a core that is slower, or busy, takes fewer. A worker that the system does not let run in time misses the
-//! operator, and nobody waits for it. Which thread computes a unit changes no result.
+//! withdrawn without a lock or a system call while nobody sleeps. Each thread has a share of the units, the same part of every
+//! operator, so that what it reads is mostly what it wrote and lies in its core's cache. It takes them many at first and ever
+//! fewer, and then from the ends of the others' shares: a core that is slower, or busy, computes less. A worker that the system
+//! does not let run in time misses the operator, and nobody waits for it. Which thread computes a unit changes no result.
 
 use sparrow_runtime::Threads;
 use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -18,11 +19,49 @@ const SPINS: usize = 20_000;
 /// Rounds of waiting before a thread lets others have its core: it may be the one that the other thread needs.
 const PATIENCE: usize = 500;
 
+/// The weight of a thread that computes every unit.
+const WHOLE: u32 = 1 << 16;
+
 /// The job of the moment, its lifetime erased: `Pool::run` does not return before every worker has let go of it.
 #[derive(Clone, Copy)]
-struct Job {
-    work: *const (dyn Fn(Range<usize>) + Sync),
-    units: usize,
+struct Job(*const (dyn Fn(Range<usize>) + Sync));
+
+/// A thread's part of an operator.
+#[derive(Default)]
+struct Share {
+    /// The first unit that nobody has taken, and 32 bits higher the end.
+    left: AtomicU64,
+    /// Units that the thread has computed, its own and others'.
+    done: AtomicU32,
+    /// The part of the latest operators that the thread computed, later ones counting more: what its shares are in proportion
+    /// to. Changed between operators by who raised `running`.
+    weight: AtomicU32,
+}
+
+impl Share {
+    fn put(&self, units: Range<u32>) {
+        self.left.store(u64::from(units.start) | u64::from(units.end) << 32, Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
+    }
+
+    /// Takes units from the start or the end: of those left as many as `run` says, and one at least.
+    fn take(&self, first: bool, run: impl Fn(u32) -> u32) -> Option<Range<u32>> {
+        let mut now = self.left.load(Ordering::Relaxed);
+        loop {
+            let (start, end) = (now as u32, (now >> 32) as u32);
+            if start >= end {
+                return None;
+            }
+            let run = run(end - start).max(1);
+            let (taken, left) =
+                if first { (start..start + run, start + run..end) } else { (end - run..end, start..end - run) };
+            let left = u64::from(left.start) | u64::from(left.end) << 32;
+            match self.left.compare_exchange_weak(now, left, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(taken),
+                Err(other) => now = other,
+            }
+        }
+    }
 }
 
 /// A cache line of its own: what one thread writes does not take it from one that waits beside it.
@@ -34,8 +73,8 @@ struct Alone<T>(T);
 struct Shared {
     /// Odd while there is a job to be taken.
     generation: Alone<AtomicUsize>,
-    /// The first unit that nobody has taken.
-    next: Alone<AtomicUsize>,
+    /// Of each thread, the caller's first.
+    shares: Vec<Alone<Share>>,
     /// Workers that hold the job, or look whether there is one.
     busy: Alone<AtomicUsize>,
     /// Written by who raised `running`, while `generation` is even and `busy` has been 0 since; read by a worker that is busy
@@ -59,25 +98,51 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
+    fn new(threads: usize) -> Self {
+        let share = |_| Alone(Share { weight: WHOLE.into(), ..Share::default() });
+        Self { shares: (0..threads.max(1)).map(share).collect(), ..Self::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes units until none are left: each time a third of a thread's share of what is left, so that a core five times as
-    /// slow as the others still ends with them; and not so few that threads would wait for the counter.
-    fn work(&self, work: &(dyn Fn(Range<usize>) + Sync), units: usize, threads: usize) {
-        let next = &self.next.0;
-        let mut start = next.load(Ordering::Relaxed);
-        while start < units {
-            let left = units - start;
-            let run = (left / (threads * 3)).max(units / (threads * 32)).clamp(1, left);
-            match next.compare_exchange_weak(start, start + run, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    work(start..start + run);
-                    start = next.load(Ordering::Relaxed);
-                }
-                Err(now) => start = now,
+    /// Cuts the units of an operator into shares: equal ones, unless a thread has long been much slower than another.
+    fn deal(&self, units: u32) {
+        let weights = || self.shares.iter().map(|share| u64::from(share.0.weight.load(Ordering::Relaxed)));
+        let (least, most) = (weights().min().unwrap_or(0), weights().max().unwrap_or(0));
+        let weights = weights().map(|weight| if least * 3 < most * 2 { weight } else { most });
+        let (sum, mut before) = (weights.clone().sum::<u64>().max(1), 0);
+        for (share, weight) in self.shares.iter().zip(weights) {
+            let bound = |weight: u64| (u64::from(units) * weight / sum) as u32;
+            share.0.put(bound(before)..bound(before + weight));
+            before += weight;
+        }
+    }
+
+    /// Computes units until none are left, `thread`'s own first: three quarters, three quarters of what is left, and so on, so
+    /// that another can do its last ones; of another's as large a part of what is left as suits the two.
+    fn work(&self, work: &(dyn Fn(Range<usize>) + Sync), thread: usize) {
+        let (before, own) = self.shares.split_at(thread);
+        let weight = |share: &Share| u64::from(share.weight.load(Ordering::Relaxed));
+        let (mine, mut done) = (weight(&own[0].0), 0);
+        for (n, share) in own.iter().chain(before).enumerate() {
+            let both = (mine + weight(&share.0)).max(1);
+            let run = |left: u32| if n == 0 { left - left / 4 } else { (u64::from(left) * mine / both) as u32 };
+            while let Some(units) = share.0.take(n == 0, run) {
+                work(units.start as usize..units.end as usize);
+                done += units.end - units.start;
             }
+        }
+        own[0].0.done.store(done, Ordering::Relaxed);
+    }
+
+    /// Learns from what each thread has computed of an operator.
+    fn learn(&self, units: u32) {
+        for share in &self.shares {
+            let part = u64::from(share.0.done.load(Ordering::Relaxed)) * u64::from(WHOLE) / u64::from(units);
+            let weight = share.0.weight.load(Ordering::Relaxed);
+            share.0.weight.store(weight - weight / 4 + part as u32 / 4, Ordering::Relaxed);
         }
     }
 
@@ -106,12 +171,11 @@ impl Pool {
     /// # Errors
     /// If the system refuses a thread.
     pub fn new(threads: usize) -> std::io::Result<Self> {
-        let mut pool = Self { shared: Arc::default(), workers: Vec::new() };
+        let mut pool = Self { shared: Arc::new(Shared::new(threads)), workers: Vec::new() };
         for number in 1..threads {
             let shared = Arc::clone(&pool.shared);
-            let worker = std::thread::Builder::new()
-                .name(format!("sparrow-{number}"))
-                .spawn(move || worker(&shared, threads))?;
+            let worker =
+                std::thread::Builder::new().name(format!("sparrow-{number}")).spawn(move || worker(&shared, number))?;
             pool.workers.push(worker);
         }
         // A thread that starts allocates; a run does not.
@@ -122,7 +186,7 @@ impl Pool {
     }
 }
 
-fn worker(shared: &Shared, threads: usize) {
+fn worker(shared: &Shared, number: usize) {
     shared.ready.fetch_add(1, Ordering::Release);
     let mut seen = 0;
     loop {
@@ -149,11 +213,11 @@ fn worker(shared: &Shared, threads: usize) {
         if now % 2 == 1 {
             seen = now;
             // SAFETY: `job` may be read.
-            if let Some(Job { work, units }) = unsafe { *shared.job.get() } {
+            if let Some(Job(work)) = unsafe { *shared.job.get() } {
                 // SAFETY: `Pool::run` keeps the closure alive until it has withdrawn the job and `busy` is 0, which this
                 // worker brings about below.
                 let work = unsafe { &*work };
-                let run = std::panic::AssertUnwindSafe(|| shared.work(work, units, threads));
+                let run = std::panic::AssertUnwindSafe(|| shared.work(work, number));
                 if std::panic::catch_unwind(run).is_err() {
                     shared.panicked.store(true, Ordering::Relaxed);
                 }
@@ -167,31 +231,33 @@ fn worker(shared: &Shared, threads: usize) {
 /// panics.
 struct Finish<'a> {
     shared: &'a Shared,
+    units: u32,
     /// Whether a worker panicked.
     panicked: &'a Cell<bool>,
 }
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
-        let Self { shared, panicked } = self;
+        let Self { shared, units, panicked } = self;
         shared.generation.0.fetch_add(1, Ordering::SeqCst);
         let mut rounds = 0;
         while shared.busy.0.load(Ordering::SeqCst) != 0 {
             rounds += 1;
             if rounds < PATIENCE { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
+        shared.learn(*units);
         panicked.set(shared.panicked.load(Ordering::Relaxed));
         shared.running.store(false, Ordering::Release);
     }
 }
 
-// SAFETY: `Shared::work` takes each unit from a counter that only grows, and `Finish` waits for who has some.
+// SAFETY: `Share::take` hands out each unit once, and `Finish` waits for who has some.
 unsafe impl Threads for Pool {
     fn run(&self, units: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
-        if units <= 1 || self.workers.is_empty() {
-            return job(0..units);
-        }
         let shared = &*self.shared;
+        let (true, Ok(all)) = (units > 1 && !self.workers.is_empty(), u32::try_from(units)) else {
+            return job(0..units);
+        };
         if shared.running.swap(true, Ordering::Acquire) {
             // Another thread, or a job of this one, has the pool.
             return job(0..units);
@@ -200,20 +266,20 @@ unsafe impl Threads for Pool {
         let work: *const (dyn Fn(Range<usize>) + Sync + 'static) =
             unsafe { std::mem::transmute(job as *const (dyn Fn(Range<usize>) + Sync)) };
         // SAFETY: `job` may be written.
-        unsafe { *shared.job.get() = Some(Job { work, units }) };
-        shared.next.0.store(0, Ordering::Relaxed);
+        unsafe { *shared.job.get() = Some(Job(work)) };
+        shared.deal(all);
         shared.panicked.store(false, Ordering::Relaxed);
         let panicked = Cell::new(false);
         {
             // Before `asleep` is read, as a worker raises it before it looks at the generation for the last time.
             shared.generation.0.fetch_add(1, Ordering::SeqCst);
-            let _finish = Finish { shared, panicked: &panicked };
+            let _finish = Finish { shared, units: all, panicked: &panicked };
             if shared.asleep.load(Ordering::SeqCst) != 0 {
                 // A worker that has looked sleeps once the lock is free.
                 drop(shared.lock());
                 shared.wake.notify_all();
             }
-            shared.work(job, units, self.workers.len() + 1);
+            shared.work(job, 0);
         }
         assert!(!panicked.get(), "a kernel panicked in a worker thread");
     }
@@ -249,6 +315,41 @@ mod tests {
                 assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1), "{threads} threads, {units} units");
             }
         }
+    }
+
+    /// Where the caller's share of so many units ends.
+    fn dealt(pool: &Pool, units: u32) -> u32 {
+        pool.shared.deal(units);
+        (pool.shared.shares[0].0.left.load(Ordering::Relaxed) >> 32) as u32
+    }
+
+    #[test]
+    fn shares_follow_what_threads_compute() {
+        let pool = Pool::new(2).unwrap();
+        let caller = std::thread::current().id();
+        let dealt = || {
+            pool.shared.deal(64);
+            (pool.shared.shares[0].0.left.load(Ordering::Relaxed) >> 32) as usize
+        };
+        // 100 operators, in which the caller, or else the worker, needs as long for its first units as the other for all it gets.
+        let slow = |slow_caller: bool| {
+            for _ in 0..100 {
+                let (done, late) = (AtomicUsize::new(0), AtomicBool::new(false));
+                pool.run(64, &|range| {
+                    let slow = (std::thread::current().id() == caller) == slow_caller;
+                    while slow && !late.load(Ordering::Relaxed) && done.load(Ordering::Relaxed) + range.len() < 64 {
+                        std::thread::yield_now();
+                    }
+                    late.fetch_or(slow, Ordering::Relaxed);
+                    done.fetch_add(range.len(), Ordering::Relaxed);
+                });
+            }
+        };
+        assert_eq!(dealt(), 32);
+        slow(false);
+        assert!(dealt() >= 56, "the caller has {} of 64 units beside a slow worker", dealt());
+        slow(true);
+        assert!(dealt() <= 8, "the slow caller has {} of 64 units", dealt());
     }
 
     #[test]
@@ -290,7 +391,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_worker_that_does_not_come() {
-        let pool = Pool { shared: Arc::default(), workers: vec![std::thread::spawn(|| {})] };
+        let pool = Pool { shared: Arc::new(Shared::new(2)), workers: vec![std::thread::spawn(|| {})] };
         let sum = AtomicUsize::new(0);
         pool.run(64, &|range| {
             sum.fetch_add(range.len(), Ordering::Relaxed);
