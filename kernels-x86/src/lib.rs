@@ -15,6 +15,7 @@ mod cpu;
 mod depthwise;
 mod finish;
 mod lookup;
+mod pixels;
 mod vector;
 mod winograd;
 
@@ -51,6 +52,7 @@ pub static CATALOGUE: Catalogue = &[
     depthwise::AVX512_CATALOGUE,
     depthwise::AVX2_CATALOGUE,
     lookup::CATALOGUE,
+    pixels::CATALOGUE,
     AVX512_LANES,
     AVX2_LANES,
 ];

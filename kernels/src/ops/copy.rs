@@ -4,6 +4,7 @@
 //! may run side by side. The last two axes make a plane: rows where both sides lie in one piece, else tiles, so that
 //! transposing reads and writes every cache line once.
 
+use super::shared::{BLOCK, output, results, units_of};
 use crate::{Call, CopyParams, DType, Draft, Features, FillParams, Kernel, MAX_RANK, Op, Refusal, product};
 use bytemuck::Pod;
 use core::ops::Range;
@@ -124,6 +125,36 @@ pub unsafe fn copy_through(call: &Call, units: Range<usize>, look_up: &super::ma
     });
 }
 
+/// Whether a copy makes pixels of three planes of bytes, as of a picture on its way into a network: it can go to
+/// [`copy_pixels`].
+pub fn makes_pixels(call: &Call) -> bool {
+    let p: &CopyParams = call.params();
+    let [rows, columns] = [2, 1].map(|n| p.dims[MAX_RANK - n]);
+    call.inputs[1].is_none() && size(call) == 1 && rows >= 64 && columns == 3 && interleaves(p)
+}
+
+/// Writes the bytes of three runs of one length side by side.
+pub type Interleave<'a> = dyn Fn([&[u8]; 3], &mut [u8]) + 'a;
+
+/// Copies what [`makes_pixels`] accepts.
+///
+/// # Safety
+/// As [`Kernel::run`].
+pub unsafe fn copy_pixels(call: &Call, units: Range<usize>, interleave: &Interleave) {
+    let (src, dst) = (call.input(0).as_slice::<u8>(), call.output(0).as_mut_ptr());
+    planes(call, units, &|p, from, to, [rows, _]| {
+        let from = |plane: isize| &src[(from + plane * last_steps(&p.src)[1]) as usize..][..rows];
+        // SAFETY: elements lie inside the destination and are nobody else's, as `planes` says.
+        let run = unsafe { core::slice::from_raw_parts_mut(dst.offset(to), rows * 3) };
+        interleave([0, 1, 2].map(from), run);
+    });
+}
+
+/// Whether the planes of a copy have runs as columns on one side, and as many elements side by side on the other.
+fn interleaves(p: &CopyParams) -> bool {
+    last_steps(&p.src)[0] == 1 && last_steps(&p.dst) == [p.dims[MAX_RANK - 1] as isize, 1]
+}
+
 /// Strides of the last two axes.
 fn last_steps(strides: &[i32; MAX_RANK]) -> [isize; 2] {
     [strides[MAX_RANK - 2] as isize, strides[MAX_RANK - 1] as isize]
@@ -188,7 +219,7 @@ unsafe fn plane<T: Pod>((src, from): (&[T], isize), dst: *mut T, p: &CopyParams,
         // SAFETY: by the caller's promise.
         return unsafe { runs(src.cast(), dst.cast(), steps, rows, columns * size) };
     }
-    if read[0] == 1 && write == [columns as isize, 1] && columns <= 4 {
+    if interleaves(p) && columns <= 4 {
         // Few planes become the channels of pixels: a picture on its way into a network.
         let planes = |plane: usize| &src[(from + plane as isize * read[1]) as usize..][..rows];
         // SAFETY: by the caller's promise.
@@ -277,13 +308,18 @@ pub(super) fn check_fill(draft: &Draft) -> Result<(), Refusal> {
     y.expect(&[y.dtype], p.count as usize)
 }
 
+/// Blocks of elements.
+fn fill_units(call: &Call) -> usize {
+    units_of(call.params::<FillParams>().count as usize, BLOCK)
+}
+
 /// # Safety
 /// As [`Kernel::run`].
-unsafe fn fill<T: Pod>(call: &Call, _: Range<usize>) {
+unsafe fn fill<T: Pod>(call: &Call, units: Range<usize>) {
     let p: &FillParams = call.params();
     let value: T = bytemuck::pod_read_unaligned(&bytemuck::bytes_of(&p.bits)[..size_of::<T>()]);
-    // SAFETY: the only unit owns the whole output.
-    unsafe { call.output(0).slice::<T>(0..p.count as usize) }.fill(value);
+    // SAFETY: a block belongs to its unit.
+    unsafe { output::<T>(call, 0, results(&units, BLOCK, p.count as usize)) }.fill(value);
 }
 
 /// Size of the output's elements.
@@ -296,7 +332,7 @@ macro_rules! by_size {
         /// Copies and fills, by element size.
         pub(super) const CATALOGUE: &[Kernel] = &[$(
             Kernel { name: $copy, op: Op::Copy, requires: Features::NONE, accepts: |call| size(call) == $bytes, units: copy_units, run: $run },
-            Kernel { name: $fill, op: Op::Fill, requires: Features::NONE, accepts: |call| size(call) == $bytes, units: |_| 1, run: fill::<$type> },
+            Kernel { name: $fill, op: Op::Fill, requires: Features::NONE, accepts: |call| size(call) == $bytes, units: fill_units, run: fill::<$type> },
         )*];
     };
 }

@@ -16,7 +16,7 @@ mod reduce;
 mod select;
 mod shared;
 
-pub use copy::{copy_through, copy_units};
+pub use copy::{copy_pixels, copy_through, copy_units, makes_pixels};
 pub use map::{LookUp, lut_through, lut_units};
 
 /// Refuses a call that does not fit its operands.

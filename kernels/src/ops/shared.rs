@@ -128,6 +128,12 @@ impl<const N: usize> Walk<N> {
     #[inline(never)]
     pub(super) fn new(dims: &[u32], strides: [&[u32]; N]) -> Self {
         let mut walk = Self { rank: 0, dims: [1; MAX_RANK], strides: [[1; N]; MAX_RANK] };
+        if dims.contains(&0) {
+            // No index, however long the other axes are.
+            walk.dims[0] = 0;
+            walk.rank = 1;
+            return walk;
+        }
         for (axis, &dim) in dims.iter().enumerate().filter(|&(_, &dim)| dim != 1) {
             let steps = strides.map(|operand| operand[axis] as usize);
             let even = |(outer, inner): (&usize, &usize)| inner.checked_mul(dim as usize) == Some(*outer);
@@ -214,6 +220,12 @@ mod tests {
     use std::vec::Vec;
 
     #[test]
+    fn walks_over_an_empty_axis_visit_nothing() {
+        let walk = Walk::new(&[1 << 31, 1 << 31, 4, 0], [&[0; 4]]);
+        assert_eq!(walk.count(), 0);
+    }
+
+    #[test]
     fn walks_visit_every_index_in_order() {
         let cases: &[([u32; 4], [u32; 4], usize)] = &[
             ([2, 3, 4, 5], [60, 20, 5, 1], 1),
@@ -222,7 +234,7 @@ mod tests {
             ([2, 3, 4, 5], [0, 0, 0, 0], 1),
             ([4, 3, 2, 2], [1, 4, 12, 24], 4),
             ([1, 1, 1, 1], [7, 7, 7, 7], 1),
-            ([2, 0, 2, 2], [1, 1, 1, 1], 4),
+            ([2, 0, 2, 2], [1, 1, 1, 1], 1),
         ];
         for (dims, strides, rank) in cases {
             let walk = Walk::new(dims, [strides]);

@@ -301,13 +301,31 @@ fn copies(cases: &mut Vec<Case>) {
         ([1, 1, 1, 1], [0; 4], 2, [0; 4], 5),
         ([2, 12, 2, 3], [98, 8, 1, 2], 0, [72, 6, 3, 1], 0),
         ([1, 1, 3, 70], [0, 0, 64, 1], 1, [0, 0, 90, 1], 3),
+        // Pictures from planes to pixels and back.
+        ([1, 2, 70, 3], [0, 80, 1, 170], 5, [0, 220, 3, 1], 2),
+        ([1, 3, 37, 3], [0, 40, 1, 128], 0, [0, 111, 3, 1], 0),
+        ([1, 2, 16, 3], [0, 16, 1, 33], 0, [0, 48, 3, 1], 1),
+        ([1, 1, 9, 3], [0, 0, 1, 10], 0, [0, 0, 3, 1], 0),
+        ([1, 1, 50, 2], [0, 0, 1, 50], 0, [0, 0, 2, 1], 0),
+        ([1, 1, 50, 4], [0, 0, 1, 55], 0, [0, 0, 4, 1], 0),
+        ([1, 1, 50, 3], [0, 0, 1, 50], 0, [0, 0, 4, 1], 0),
+        ([1, 2, 3, 50], [0, 150, 1, 3], 0, [0, 150, 50, 1], 0),
+        ([1, 2, 40, 5], [0, 200, 1, 40], 0, [0, 200, 5, 1], 0),
+        ([1, 5, 5, 8], [0, 1, 40, 5], 0, [0, 40, 8, 1], 0),
     ];
-    let wide = |strides: [i32; 4]| core::array::from_fn(|axis| if axis < 4 { strides[axis] } else { 0 });
+    // Of eight axes the last four, as the converter has them, or the first ones.
+    let wide = |first: usize, strides: [i32; 4]| {
+        core::array::from_fn(|axis| strides.get(axis.wrapping_sub(first)).copied().unwrap_or(0))
+    };
     for dtype in [U8, F16, F32, I64] {
-        for (sizes, src, src_offset, dst, dst_offset) in shapes.iter().copied() {
-            let params = CopyParams { dims: dims(&sizes), src_offset, src: wide(src), dst_offset, dst: wide(dst) };
-            let case = Case::new(name(Op::Copy, dtype, alloc::format!("{sizes:?} {src:?} {dst:?}")), Op::Copy, &params);
-            let case = case.values(0, dtype, &values(&mut random, dtype, 200)).output(0, dtype, 400);
+        for ((sizes, src, src_offset, dst, dst_offset), first) in
+            shapes.iter().flat_map(|shape| [(*shape, 4), (*shape, 0)])
+        {
+            let dims = core::array::from_fn(|axis| sizes.get(axis.wrapping_sub(first)).copied().unwrap_or(1));
+            let params = CopyParams { dims, src_offset, src: wide(first, src), dst_offset, dst: wide(first, dst) };
+            let words = alloc::format!("{first} {sizes:?} {src:?} {dst:?}");
+            let case = Case::new(name(Op::Copy, dtype, words), Op::Copy, &params);
+            let case = case.values(0, dtype, &values(&mut random, dtype, 500)).output(0, dtype, 500);
             if dtype == U8 {
                 let table: Vec<f64> = (0..256).map(|x| f64::from((x * 167 + 13) % 256)).collect();
                 cases.push(case.clone().values(1, U8, &table));
@@ -723,6 +741,29 @@ fn codes(cases: &mut Vec<Case>) {
             let case =
                 Case::new(name(Op::Requantize, x, alloc::format!("{words} to {}", y.name())), Op::Requantize, &params);
             cases.push(case.values(0, x, &values(&mut random, x, n)).values(1, F32, &scale).output(0, y, n));
+        }
+    }
+    // Around the middles between integers, where a quotient must be exact for its code to be.
+    for scale in [0.0123_f32, 0.003_921_569, 77.7, 1.0e-39, 3.0e38] {
+        let params = ChannelParams { outer: 1, channels: 1, inner: 5003 };
+        let x: Vec<f64> = (0..5003)
+            .map(|n| {
+                let middle = ((n % 300) as f32 - 150.5) * scale;
+                f64::from(match n % 7 {
+                    0 if n % 2 == 0 => f32::INFINITY.copysign(middle),
+                    0..=2 => middle.next_up(),
+                    3 | 4 => middle.next_down(),
+                    _ => middle,
+                })
+            })
+            .collect();
+        for code in [I8, U8] {
+            let case = Case::new(
+                name(Op::Quantize, F32, alloc::format!("middles of {scale} to {}", code.name())),
+                Op::Quantize,
+                &params,
+            );
+            cases.push(case.values(0, F32, &x).values(1, F32, &[scale]).output(0, code, 5003));
         }
     }
     for (n, sign) in COUNTS.into_iter().flat_map(|n| [(n, 0.0), (n, 1.0), (n, -1.0)]) {

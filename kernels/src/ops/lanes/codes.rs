@@ -2,7 +2,7 @@
 //! by one factor.
 
 use super::shared::{BLOCK, count, results, units_of};
-use super::{Element, Last, SHORTEST, Source, Vector, input, output, padded, starts};
+use super::{Element, Last, SHORTEST, Source, Vector, input, output, padded};
 use crate::{Call, ChannelParams, DType, Input, Op, RequantizeParams};
 use core::ops::Range;
 
@@ -28,32 +28,84 @@ pub struct Row<'a> {
 /// # Safety
 /// That of [`Vector`]; the row is [`SHORTEST`] or longer.
 #[inline(always)]
-pub unsafe fn row<V: Vector>(row: Row) {
+pub unsafe fn row<V: Vector>(mut row: Row) {
+    let (bytes, row) = (row.y.len(), &mut row);
     // SAFETY: the caller's promise.
     unsafe {
         match row.types {
-            (DType::F32, DType::I8) => convert::<V, f32, i8, true>(row),
-            (DType::F32, _) => convert::<V, f32, u8, true>(row),
-            (DType::U8, _) => convert::<V, u8, f32, false>(row),
-            (DType::I32, _) => convert::<V, i32, i8, false>(row),
-            (_, DType::F32) => convert::<V, i8, f32, false>(row),
-            _ => convert::<V, i8, i8, false>(row),
+            (DType::F32, DType::I8) => divide::<V, i8>(row),
+            (DType::F32, _) => divide::<V, u8>(row),
+            (DType::U8, _) => convert::<V, u8, f32, false>(row, 0..bytes / 4),
+            (DType::I32, _) => convert::<V, i32, i8, false>(row, 0..bytes),
+            (_, DType::F32) => convert::<V, i8, f32, false>(row, 0..bytes / 4),
+            _ => convert::<V, i8, i8, false>(row, 0..bytes),
         }
     }
 }
 
-/// `y = (x - x_zero) * factor`, or the quotient, ended as y's type needs.
+/// `y = (x - x_zero) * factor`, or the quotient, ended as y's type needs, of the elements `range` of a row; the last vector may
+/// begin before them.
+///
+/// # Safety
+/// As [`row`]; the range is the row's and ends at [`SHORTEST`] or later.
 #[inline(always)]
-unsafe fn convert<V: Vector, X: Source, Y: Element, const DIVIDE: bool>(row: Row) {
+unsafe fn convert<V: Vector, X: Source, Y: Element, const DIVIDE: bool>(row: &mut Row, range: Range<usize>) {
     let (x, y) = (row.x.as_ptr().cast::<X>(), row.y.as_mut_ptr().cast::<Y>());
     let Factor { factor, x_zero, last: (lo, hi, zero) } = row.factor;
     // SAFETY: vectors lie inside the row.
     unsafe {
         let (factor, last) = (V::splat(factor), Last::new(lo, hi, zero));
-        for at in starts::<V>(row.y.len() / size_of::<Y>()) {
+        for at in range.clone().step_by(V::LANES) {
+            let at = at.min(range.end - V::LANES);
             let x: V = X::load(x.add(at), x_zero);
             Y::store(if DIVIDE { x.div(factor) } else { x.mul(factor) }, last, y.add(at));
         }
+    }
+}
+
+/// The codes of quotients. Where a division is slow, most are made with the factor's inverse: of a quotient below 512 that is
+/// wrong by less than `512 * 3 * 2^-24`, which changes its code only near the middle between two integers.
+///
+/// # Safety
+/// As [`row`].
+#[inline(always)]
+unsafe fn divide<V: Vector, Y: Element>(row: &mut Row) {
+    /// Elements that are divided if one of them has to be.
+    const PART: usize = 256;
+    let (len, inverse) = (row.y.len(), 1.0 / row.factor.factor);
+    let inverts = V::DIVIDES_SLOWLY && row.factor.factor.is_normal() && inverse.is_normal();
+    for start in (0..len).step_by(if inverts { PART } else { len }) {
+        let range = start..if inverts { len.min(start + PART) } else { len };
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !inverts || !multiply::<V, Y>(row, range.clone(), inverse) {
+                convert::<V, f32, Y, true>(row, range);
+            }
+        }
+    }
+}
+
+/// Writes the codes of products instead, and returns whether they are those of the quotients for sure.
+///
+/// # Safety
+/// As [`convert`].
+#[inline(always)]
+unsafe fn multiply<V: Vector, Y: Element>(row: &mut Row, range: Range<usize>, inverse: f32) -> bool {
+    let (x, y) = (row.x.as_ptr().cast::<f32>(), row.y.as_mut_ptr().cast::<Y>());
+    let (lo, hi, zero) = row.factor.last;
+    // SAFETY: vectors lie inside the row.
+    unsafe {
+        let (inverse, last) = (V::splat(inverse), Last::new(lo, hi, zero));
+        let mut most = V::splat(0.0);
+        for at in range.clone().step_by(V::LANES) {
+            let at = at.min(range.end - V::LANES);
+            let v = V::load(x.add(at)).mul(inverse);
+            most = most.max(last.rounded_off(v));
+            Y::store(v, last, y.add(at));
+        }
+        let mut lanes = [0f32; SHORTEST];
+        most.store(lanes.as_mut_ptr());
+        lanes.iter().all(|&off| off < 0.4999)
     }
 }
 

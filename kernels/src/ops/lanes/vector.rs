@@ -15,6 +15,8 @@ pub trait Vector: Copy {
     type Wide: Vector;
     /// Number of lanes, at most 16.
     const LANES: usize;
+    /// Whether a division takes as long as a dozen other operations.
+    const DIVIDES_SLOWLY: bool = false;
 
     /// All lanes alike.
     unsafe fn splat(value: f32) -> Self;
@@ -142,7 +144,27 @@ impl<V: Vector> Last<V> {
     #[inline(always)]
     unsafe fn code(self, v: V) -> V::Int {
         // SAFETY: the vector's.
-        unsafe { V::add_int(v.max(self.lo).min(self.hi).round_int(), V::splat_int(self.zero)) }
+        unsafe { V::add_int(self.clamp(v).round_int(), V::splat_int(self.zero)) }
+    }
+
+    #[inline(always)]
+    unsafe fn clamp(self, v: V) -> V {
+        // SAFETY: the vector's.
+        unsafe { v.max(self.lo).min(self.hi) }
+    }
+
+    /// How much the rounding of a code changes.
+    ///
+    /// # Safety
+    /// That of [`Vector`].
+    #[inline(always)]
+    pub unsafe fn rounded_off(self, v: V) -> V {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let v = self.clamp(v);
+            let off = v.sub(V::from_int(v.round_int()));
+            off.max(V::splat(0.0).sub(off))
+        }
     }
 }
 
