@@ -12,6 +12,11 @@ use sparrow_testkit::{Case, Order, compare_cases, decode, encode, ops};
 /// Of how many cases one is run: Miri, which finds what only it can see, is slow.
 const EVERY: usize = if cfg!(miri) { 61 } else { 1 };
 
+/// The same on an emulated CPU, which is ten times as slow and takes every so many.
+fn every() -> usize {
+    std::env::var("SPARROW_EVERY").map_or(EVERY, |every| every.parse().expect("a number"))
+}
+
 /// Every scalar kernel.
 fn kernels() -> impl Iterator<Item = &'static Kernel> {
     sparrow_kernels::CATALOGUE.iter().copied().flatten()
@@ -37,9 +42,7 @@ fn verify(case: &Case) -> Result<(), String> {
 
 #[test]
 fn scalar_kernels_compute_the_definition() {
-    // An emulated CPU is ten times as slow: it takes every so many.
-    let every = std::env::var("SPARROW_EVERY").map_or(EVERY, |every| every.parse().expect("a number"));
-    let mut ran = 0;
+    let (every, mut ran) = (every(), 0);
     let failures: Vec<String> = ops::cases()
         .step_by(every)
         .inspect(|_| ran += 1)
@@ -293,8 +296,8 @@ fn missing_and_surplus_operands_are_refused() {
 fn random_parameters_are_refused_or_run() {
     let mut random = sparrow_testkit::Random::new(77);
     let seeds: Vec<Case> = ops::cases().step_by(7).collect();
-    let mut taken = 0;
-    for round in 0..20_000 / EVERY {
+    let (every, mut taken) = (every(), 0);
+    for round in 0..20_000 / every {
         let case = &seeds[random.below(seeds.len())];
         let mut words = case.words().to_vec();
         for _ in 0..1 + round % 3 {
@@ -317,7 +320,7 @@ fn random_parameters_are_refused_or_run() {
             }
         }
     }
-    assert!(taken > 3000 / EVERY, "{taken}");
+    assert!(taken > 3000 / every, "{taken}");
 }
 
 /// `Call` is what the runtime shares between threads.
