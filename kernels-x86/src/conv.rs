@@ -226,10 +226,27 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     }
 
     /// Whether a tile of neighbours is staged pixel by pixel, not window by window: where windows overlap, the rows share
-    /// what they have in common.
+    /// what they have in common. So do runs that are whole windows, as the converter makes them of a picture's few channels: one
+    /// column of taps, each as long as all pixels of a row of the window, of which a part is the next window's too.
     fn takes(p: &ConvParams) -> bool {
-        let pixels = p.kh as usize * (ROWS + p.kw as usize - 1);
-        p.kc <= 128 && pixels * pitch(p.kc as usize) + 63 <= SCRATCH
+        let (kh, kw, kc, stride) = (p.kh as usize, p.kw as usize, p.kc as usize, p.stride_w as usize);
+        let apart = stride == 1 && kc <= 128 && kh * (ROWS + kw - 1) * pitch(kc) + 63 <= SCRATCH;
+        let inside = p.pad_left == 0 && (p.out_w as usize - 1) * stride < p.in_w as usize;
+        apart || inside && Self::overlap((kh, kw), stride * p.x.pixel as usize, kc)
+    }
+
+    /// Whether windows `step` bytes apart can go to [`Self::windows`], if all of a strip's are in the picture's width.
+    #[inline(always)]
+    fn overlap((kh, kw): (usize, usize), step: usize, kc: usize) -> bool {
+        kw == 1 && matches!(step, 3 | 6) && kh * line(step, kc, ROWS) + 63 <= SCRATCH
+    }
+
+    /// The same of a strip.
+    #[inline(always)]
+    fn overlaps(tile: &Tile, strip: &Strip) -> bool {
+        let first = strip.first.1;
+        let inside = first >= 0 && first as usize + (ROWS - 1) * strip.stride_w < strip.size.1;
+        inside && Self::overlap(strip.kernel, strip.step(), tile.kc)
     }
 
     /// A tile that is a strip, `P` parts at a time.
@@ -243,6 +260,12 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
         }
         // SAFETY: the caller's promise.
         unsafe {
+            if Self::overlaps(tile, strip) {
+                return match strip.step() {
+                    3 => Self::windows::<P, 3>(tile, strip, buffers),
+                    _ => Self::windows::<P, 6>(tile, strip, buffers),
+                };
+            }
             match pitch(tile.kc) {
                 16 => Self::strip_of::<P, 16>(tile, strip, buffers),
                 64 => Self::strip_of::<P, 64>(tile, strip, buffers),
@@ -273,28 +296,74 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                     }
                 }
             }
-            let columns = tile.channels.div_ceil(Self::BLOCK) * A::PARTS;
-            let mut column = 0;
+            work.strip_parts::<P, PITCH>((kh, kw), pixels * PITCH, PITCH);
+        }
+    }
+
+    /// A strip whose windows overlap, each of them `STEP` bytes behind the one before.
+    ///
+    /// # Safety
+    /// As [`Self::strip`]; [`Self::overlaps`] says so.
+    #[inline(always)]
+    unsafe fn windows<const P: usize, const STEP: usize>(tile: &'a Tile, strip: &Strip, buffers: &mut Buffers) {
+        let mut work = Self::new(tile, buffers);
+        work.direct = A::finishes(tile);
+        let line = line(STEP, tile.kc, ROWS);
+        // SAFETY: the caller's promise; all windows are inside the picture's width, and the staged lines fit the buffer.
+        unsafe {
+            for ky in 0..strip.kernel.0 {
+                let to = work.x.add(ky * line);
+                if strip.inside(ky, 1) {
+                    let bytes = (ROWS - 1) * STEP + tile.kc;
+                    // The last unit of the last window may go beyond it.
+                    to.add(bytes).cast::<u32>().write_unaligned(0);
+                    A::stage(strip.at(ky, 0), to, bytes);
+                } else {
+                    for n in 0..ROWS {
+                        A::stage(strip.pad, to.add(n * STEP), tile.kc);
+                    }
+                }
+            }
+            work.strip_parts::<P, STEP>((strip.kernel.0, 1), line, 0);
+        }
+    }
+
+    /// All columns of a staged strip, `P` at a time: the kernel's size, and bytes from a line to the next and from a tap to the
+    /// next.
+    ///
+    /// # Safety
+    /// As [`Self::strip`].
+    #[inline(always)]
+    unsafe fn strip_parts<const P: usize, const STEP: usize>(&self, kernel: (usize, usize), line: usize, tap: usize) {
+        let columns = self.tile.channels.div_ceil(Self::BLOCK) * A::PARTS;
+        let mut column = 0;
+        // SAFETY: the caller's promise; the columns exist.
+        unsafe {
             while column + P <= columns {
-                work.strip_columns::<P, PITCH>((kh, kw), column);
+                self.strip_columns::<P, STEP>(kernel, (line, tap), column);
                 column += P;
             }
             while column < columns {
-                work.strip_columns::<1, PITCH>((kh, kw), column);
+                self.strip_columns::<1, STEP>(kernel, (line, tap), column);
                 column += 1;
             }
-            if !work.direct {
-                work.finish::<ROWS>();
+            if !self.direct {
+                self.finish::<ROWS>();
             }
         }
     }
 
-    /// `C` columns of a staged strip.
+    /// `C` columns of a staged strip, whose pixels are `STEP` bytes apart.
     ///
     /// # Safety
     /// As [`Self::strip`]; the columns exist.
     #[inline(always)]
-    unsafe fn strip_columns<const C: usize, const PITCH: usize>(&self, (kh, kw): (usize, usize), column: usize) {
+    unsafe fn strip_columns<const C: usize, const STEP: usize>(
+        &self,
+        (kh, kw): (usize, usize),
+        (line, tap): (usize, usize),
+        column: usize,
+    ) {
         let tile = self.tile;
         let units = tile.kc.div_ceil(A::STEP);
         // SAFETY: the caller's promise.
@@ -307,9 +376,9 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
             let mut held = Held::<A, ROWS, C>::new(tile, column, true);
             for ky in 0..kh {
                 for kx in 0..kw {
-                    let x = self.x.add((ky * (ROWS + kw - 1) + kx) * PITCH);
+                    let x = self.x.add(ky * line + kx * tap);
                     for n in 0..units {
-                        held.multiply_add(x.add(n * A::STEP), PITCH, weights, n);
+                        held.multiply_add(x.add(n * A::STEP), STEP, weights, n);
                     }
                     weights = weights.map(|weights| weights.add(units * A::UNIT_BYTES));
                 }
@@ -690,6 +759,11 @@ fn pitch(kc: usize) -> usize {
         17..=64 => 64,
         _ => 128,
     }
+}
+
+/// Bytes from a staged line of `rows` windows, each `step` bytes behind the one before, to the next.
+const fn line(step: usize, kc: usize, rows: usize) -> usize {
+    ((rows - 1) * step + kc + 3).next_multiple_of(32)
 }
 
 /// Asks for the weights some units on; what lies past their end is not read.

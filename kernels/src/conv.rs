@@ -93,8 +93,8 @@ pub struct Tile {
     pub room: *mut u8,
 }
 
-/// The input of a tile whose pixels are neighbours in an output row, of a convolution whose windows and taps lie side by
-/// side along the row: tap (ky, kx) of the tile's pixel n reads pixel `first.1 + n + kx` of row `first.0 + ky * dil_h`.
+/// The input of a tile whose pixels are neighbours in an output row, of a convolution whose taps lie side by side along the
+/// row: tap (ky, kx) of the tile's pixel n reads pixel `first.1 + n * stride_w + kx` of row `first.0 + ky * dil_h`.
 #[derive(Clone, Copy, Debug)]
 pub struct Strip {
     /// Pixel (0, 0) of the picture, first channel of the group.
@@ -113,9 +113,17 @@ pub struct Strip {
     pub kernel: (usize, usize),
     /// Rows from a tap to the next.
     pub dil_h: usize,
+    /// Pixels from a window to the next.
+    pub stride_w: usize,
 }
 
 impl Strip {
+    /// Bytes from a window to the next.
+    #[inline(always)]
+    pub fn step(&self) -> usize {
+        self.stride_w * self.pixel
+    }
+
     /// Where pixel `n` of the `ky`th row begins: the pad outside the picture.
     #[inline(always)]
     pub fn at(&self, ky: usize, n: usize) -> *const u8 {
@@ -724,7 +732,7 @@ impl<'a> Nest<'a> {
             lines: call.inputs[conv_input::RESIDUAL].is_none() && inside(call.params()),
             strips: shape.strips.is_some_and(|takes| {
                 let p: &ConvParams = call.params();
-                p.stride_w == 1 && p.dil_w == 1 && p.kh * p.kw > 1 && takes(p)
+                p.dil_w == 1 && p.kh * p.kw > 1 && takes(p)
             }),
         }
     }
@@ -832,11 +840,16 @@ impl Walk<'_> {
             return None;
         }
         let y = nest.y.wrapping_add(self.output(&p.y) * nest.y_element);
-        let residual = nest.residual.wrapping_add(self.output(&p.residual) * nest.y_element);
-        let (y_step, residual_step) = (p.y.pixel as usize * nest.y_element, p.residual.pixel as usize * nest.y_element);
-        for row in 0..rows {
-            self.addresses.y[row].write(y.wrapping_add(row * y_step));
-            self.addresses.residual[row].write(residual.wrapping_add(row * residual_step));
+        let y_step = p.y.pixel as usize * nest.y_element;
+        for (row, to) in self.addresses.y[..rows].iter_mut().enumerate() {
+            to.write(y.wrapping_add(row * y_step));
+        }
+        if !nest.residual.is_null() {
+            let residual = nest.residual.wrapping_add(self.output(&p.residual) * nest.y_element);
+            let step = p.residual.pixel as usize * nest.y_element;
+            for (row, to) in self.addresses.residual[..rows].iter_mut().enumerate() {
+                to.write(residual.wrapping_add(row * step));
+            }
         }
         let top = (place.oy * p.stride_h as usize) as isize - p.pad_top as isize;
         let strip = Strip {
@@ -844,10 +857,11 @@ impl Walk<'_> {
             row: p.x.row as usize * nest.element,
             pixel: p.x.pixel as usize * nest.element,
             pad: nest.pad,
-            first: (top, place.ox as isize - p.pad_left as isize),
+            first: (top, (place.ox * p.stride_w as usize) as isize - p.pad_left as isize),
             size: (p.in_h as usize, p.in_w as usize),
             kernel: (p.kh as usize, p.kw as usize),
             dil_h: p.dil_h as usize,
+            stride_w: p.stride_w as usize,
         };
         self.step(rows);
         Some(strip)

@@ -123,12 +123,12 @@ impl Row {
     }
 }
 
-/// Most output rows of a [`Row`].
-pub const MAX_ROWS: usize = 2;
+/// Most input rows of a [`Row`].
+const MAX_INPUTS: usize = 2 * MAX_TAPS;
 
 /// The inner kernel of a depthwise convolution.
 pub trait RowMicro {
-    /// Most output rows it computes at a time, at most [`MAX_ROWS`].
+    /// Most output rows it computes at a time; fewer are, where kernels are so high that they would read too many rows.
     const ROWS: usize = 1;
 
     /// Looks at what all rows of a call share (the per-channel vectors, `kh`, `kw`, `channels`) and returns their
@@ -172,6 +172,7 @@ unsafe fn rows(
     compute: unsafe fn(&Row),
 ) {
     let p: &ConvParams = call.params();
+    let most = most.min(MAX_INPUTS / p.kh.max(1) as usize);
     let weights = call.input(conv_input::WEIGHTS);
     let element = weights.layout.spec().dtype.size();
     let y_element = call.output(0).dtype.size();
@@ -180,7 +181,7 @@ unsafe fn rows(
         index.map_or((core::ptr::null(), core::ptr::null()), |i: Index| (i.counts.as_ptr(), i.positions.as_ptr()));
     let vector = |input: usize| call.inputs[input].map_or(core::ptr::null(), |i| i.bytes.as_ptr());
     let (x, pad, residual) = (vector(conv_input::X), vector(conv_input::PAD), vector(conv_input::RESIDUAL));
-    let mut inputs = [InputRow { start: pad, step: 0 }; MAX_ROWS * MAX_TAPS];
+    let mut inputs = [InputRow { start: pad, step: 0 }; MAX_INPUTS];
     let mut row = Row {
         inputs: inputs.as_ptr(),
         rows: 1,

@@ -19,7 +19,7 @@
 use crate::finish::{Factor, Range, Requant, Slow, is_plain};
 use crate::simd::*;
 use core::arch::aarch64::*;
-use sparrow_kernels::depthwise::{InputRow, MAX_ROWS, Row, RowMicro};
+use sparrow_kernels::depthwise::{InputRow, Row, RowMicro};
 use sparrow_kernels::{Call, ConvParams, DType};
 
 /// Most rows of a kernel, in groups of four.
@@ -159,7 +159,7 @@ unsafe fn sparse(row: &Row) {
                 weights = weights.add(16);
             }
             positions = positions.add(kept);
-            let inputs: [InputRow; MAX_ROWS * 4 * GROUPS] = core::array::from_fn(|i| {
+            let inputs: [InputRow; 2 * 4 * GROUPS] = core::array::from_fn(|i| {
                 let input = *row.inputs.add(i.min(row.rows * row.kh - 1));
                 InputRow { start: input.start.add(channel), ..input }
             });

@@ -241,7 +241,7 @@ struct ConvI8Few;
 impl Micro for ConvI8Few {
     const ROWS: usize = PIXELS;
     const PANELS: usize = 1;
-    const STRIPS: Option<fn(&ConvParams) -> bool> = Some(|_| true);
+    const STRIPS: Option<fn(&ConvParams) -> bool> = Some(|p| p.stride_w == 1);
 
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn prepare(tile: &Tile) -> u32 {

@@ -53,8 +53,8 @@ pub(super) trait Square {
     const DTYPE: DType;
     /// Bytes of an element.
     const BYTES: usize;
-    /// Most output rows at a time.
-    const ROWS: usize = 2;
+    /// Most output rows for which weights are prepared once.
+    const ROWS: usize = 16;
     /// Bytes of a block's prepared weights; 0 if packed ones are used.
     const PREPARED: usize;
 
@@ -107,81 +107,128 @@ pub(super) fn accepts<D: Square>(row: &Row) -> bool {
 /// As [`sparrow_kernels::depthwise::RowMicro::row`]; the row is accepted, and the CPU has `D`'s features.
 #[inline(always)]
 pub(super) unsafe fn rows<D: Square>(row: &Row) {
-    // SAFETY: the caller's promise; `inputs` has three rows for each output row.
-    unsafe {
-        let input = |n: usize| *row.inputs.add(n);
-        let same = |a: InputRow, b: InputRow| a.start == b.start && a.step == b.step;
-        if row.rows == 2 && same(input(1), input(3)) && same(input(2), input(4)) {
-            return strided::<D, 2>(row, [input(0), input(1), input(2), input(5)]);
-        }
-        for n in 0..row.rows {
-            let one = row.one(n);
-            let input = |n: usize| *one.inputs.add(n);
-            strided::<D, 1>(&one, [input(0), input(1), input(2), input(2)]);
-        }
-    }
+    // SAFETY: the caller's promise.
+    unsafe { if row.stride_w == 1 { strided::<D, 1>(row) } else { strided::<D, 2>(row) } }
 }
 
 /// # Safety
 /// As [`rows`].
 #[inline(always)]
-unsafe fn strided<D: Square, const R: usize>(row: &Row, inputs: [InputRow; ROWS]) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let all = row.channels / BLOCK;
-        for first in (0..all).step_by(MAX_BLOCKS) {
-            let blocks = first..all.min(first + MAX_BLOCKS);
-            if row.stride_w == 1 { pass::<D, R, 1>(row, inputs, blocks) } else { pass::<D, R, 2>(row, inputs, blocks) }
+unsafe fn strided<D: Square, const S: usize>(row: &Row) {
+    let mut weights = Weights::NEW;
+    let all = row.channels / BLOCK;
+    for first in (0..all).step_by(MAX_BLOCKS) {
+        let blocks = first..all.min(first + MAX_BLOCKS);
+        let mut n = 0;
+        // SAFETY: the caller's promise; `inputs` has three rows for each output row.
+        unsafe {
+            weights.prepare::<D, S>(row, blocks.clone());
+            while n < row.rows {
+                let one = row.one(n);
+                let input = |n: usize| *one.inputs.add(n);
+                let same = |a: InputRow, b: InputRow| a.start == b.start && a.step == b.step;
+                if n + 1 < row.rows && same(input(1), input(3)) && same(input(2), input(4)) {
+                    let inputs = [input(0), input(1), input(2), input(5)];
+                    pass::<D, 2, S>(&one, inputs, blocks.clone(), &weights);
+                    n += 2;
+                } else {
+                    pass::<D, 1, S>(&one, [input(0), input(1), input(2), input(2)], blocks.clone(), &weights);
+                    n += 1;
+                }
+            }
         }
     }
 }
 
-/// Prepared weights of a pass.
+/// What a pass needs beside the rows.
 #[repr(C, align(64))]
-struct Prepared([MaybeUninit<u8>; MAX_BLOCKS * I8::PREPARED]);
+struct Weights {
+    prepared: [MaybeUninit<u8>; MAX_BLOCKS * I8::PREPARED],
+    /// The pad of two pixels.
+    pads: [u8; 64],
+    /// Blocks computed four at once.
+    wide: usize,
+    /// Whether two pixels may be computed at once.
+    paired: bool,
+}
+
+impl Weights {
+    const NEW: Self = Self {
+        prepared: [const { MaybeUninit::uninit() }; MAX_BLOCKS * I8::PREPARED],
+        pads: [0; 64],
+        wide: 0,
+        paired: false,
+    };
+
+    /// The weights of a block: prepared ones, or packed ones where none are.
+    #[inline(always)]
+    fn of<D: Square>(&self, row: &Row, (n, block): (usize, usize)) -> *const u8 {
+        match D::PREPARED {
+            0 => packed::<D>(row, block),
+            bytes => self.prepared.as_ptr().cast::<u8>().wrapping_add(n * bytes),
+        }
+    }
+
+    /// Those of two pixels of two blocks, which count as four blocks.
+    #[inline(always)]
+    fn of_pixels<D: Square>(&self) -> *const u8 {
+        self.prepared.as_ptr().cast::<u8>().wrapping_add(QUAD * D::PREPARED)
+    }
+
+    /// # Safety
+    /// As [`pass`].
+    #[inline(always)]
+    unsafe fn prepare<D: Square, const S: usize>(&mut self, row: &Row, blocks: Range<usize>) {
+        let to = self.prepared.as_mut_ptr().cast::<u8>();
+        self.wide = if D::WIDE { blocks.len() / QUAD * QUAD } else { 0 };
+        self.paired = D::WIDE && S == 1 && row.channels == 2 * BLOCK && row.y_step == PAIR;
+        if D::PREPARED == 0 {
+            return;
+        }
+        // SAFETY: the blocks exist, and their places in the buffer: there is room for more than eight; a pad has two blocks.
+        unsafe {
+            for (n, block) in blocks.enumerate() {
+                let wide = n < self.wide;
+                // Of four at once each has a quarter of every vector.
+                let at = if wide { n / QUAD * QUAD * D::PREPARED + n % QUAD * 16 } else { n * D::PREPARED };
+                D::prepare(row, block * BLOCK, packed::<D>(row, block), to.add(at), wide);
+            }
+            if self.paired {
+                for n in 0..QUAD {
+                    let to = to.add(QUAD * D::PREPARED + n * 16);
+                    D::prepare(row, n % 2 * BLOCK, packed::<D>(row, n % 2), to, true);
+                    self.pads.as_mut_ptr().add(n * 16).copy_from(row.pad.add(n % 2 * 16), 16);
+                }
+            }
+        }
+    }
+}
+
+/// Packed weights of a block.
+#[inline(always)]
+fn packed<D: Square>(row: &Row, block: usize) -> *const u8 {
+    row.weights.wrapping_add(block * 9 * BLOCK * D::BYTES)
+}
+
+/// Bytes of a pixel that [`Weights::paired`] speaks of.
+const PAIR: usize = 2 * BLOCK;
 
 /// Some blocks of the row.
 ///
 /// # Safety
-/// As [`rows`]; at most [`MAX_BLOCKS`] blocks, which exist.
+/// As [`rows`]; at most [`MAX_BLOCKS`] blocks, which exist, and whose weights are prepared.
 #[inline(always)]
 unsafe fn pass<D: Square, const R: usize, const S: usize>(
     row: &Row,
     mut inputs: [InputRow; ROWS],
     blocks: Range<usize>,
+    weights: &Weights,
 ) {
-    let mut prepared = Prepared([const { MaybeUninit::uninit() }; MAX_BLOCKS * I8::PREPARED]);
-    let prepared = prepared.0.as_mut_ptr().cast::<u8>();
-    let packed = |block: usize| row.weights.wrapping_add(block * 9 * BLOCK * D::BYTES);
-    let wide = if D::WIDE { blocks.len() / QUAD * QUAD } else { 0 };
-    if D::PREPARED > 0 {
-        for (n, block) in blocks.clone().enumerate() {
-            // Of four at once each has a quarter of every vector.
-            let at = if n < wide { n / QUAD * QUAD * D::PREPARED + n % QUAD * 16 } else { n * D::PREPARED };
-            // SAFETY: the block exists, and its place in the buffer.
-            unsafe { D::prepare(row, block * BLOCK, packed(block), prepared.add(at), n < wide) };
-        }
-    }
-    // Two pixels of two blocks each are four blocks.
-    let pair = 2 * BLOCK * D::BYTES;
     let outside = |input: &InputRow| input.step == 0 && input.start == row.pad;
-    let paired = D::WIDE
-        && S == 1
-        && row.channels == 2 * BLOCK
-        && row.y_step == pair
-        && inputs.iter().all(|input| input.step == pair || outside(input));
-    let both = prepared.wrapping_add(QUAD * D::PREPARED);
-    let mut pads = Pads([0; 64]);
+    let paired = weights.paired && inputs.iter().all(|input| input.step == PAIR || outside(input));
     if paired {
-        for n in 0..QUAD {
-            // SAFETY: there is room for more than eight blocks, and a pad of two.
-            unsafe {
-                D::prepare(row, n % 2 * BLOCK, packed(n % 2), both.add(n * 16), true);
-                pads.0.as_mut_ptr().add(n * 16).copy_from(row.pad.add(n % 2 * 16), 16);
-            }
-        }
         for input in inputs.iter_mut().filter(|input| outside(input)) {
-            input.start = pads.0.as_ptr();
+            input.start = weights.pads.as_ptr();
         }
     }
     let mut table = [[row.pad; ROWS]; COLUMNS];
@@ -189,7 +236,9 @@ unsafe fn pass<D: Square, const R: usize, const S: usize>(
     while ox < row.out_w {
         let column = (ox * S) as isize - row.pad_left;
         let y = [0, row.y_row].map(|below| row.y.wrapping_add(ox * row.y_step + below));
-        if paired && column >= 0 && column as usize + 2 * N + 2 <= row.in_w && ox + 2 * N <= row.out_w {
+        let inside = |columns: usize| column >= 0 && column as usize + columns <= row.in_w;
+        let both = paired && inside(2 * N + 2) && ox + 2 * N <= row.out_w;
+        if both || inside((N - 1) * S + 3) {
             let mut pixels = inputs.map(|input| input.start.wrapping_add(column as usize * input.step));
             for places in &mut table {
                 *places = pixels;
@@ -197,38 +246,36 @@ unsafe fn pass<D: Square, const R: usize, const S: usize>(
                     *pixel = pixel.wrapping_add(input.step);
                 }
             }
+        } else {
+            for (n, pixels) in table[..(N - 1) * S + 3].iter_mut().enumerate() {
+                let ix = column + n as isize;
+                *pixels = match (ix as usize) < row.in_w {
+                    true => inputs.map(|input| input.start.wrapping_add(ix as usize * input.step)),
+                    false => [row.pad; ROWS],
+                };
+            }
+        }
+        if both {
             // SAFETY: the caller's promise; all columns are inside the picture, and one more is.
-            unsafe { D::wide::<R, 2>(row, both, &table, 0, (y, 2 * pair), N) };
+            unsafe { D::wide::<R, 2>(row, weights.of_pixels::<D>(), &table, 0, (y, 2 * PAIR), N) };
             ox += 2 * N;
             continue;
         }
-        for (n, pixels) in table[..(N - 1) * S + 3].iter_mut().enumerate() {
-            let ix = column + n as isize;
-            *pixels = match (ix as usize) < row.in_w {
-                true => inputs.map(|input| input.start.wrapping_add(ix as usize * input.step)),
-                false => [row.pad; ROWS],
-            };
-        }
         let count = (row.out_w - ox).min(N);
-        for n in (0..wide).step_by(QUAD) {
+        for (n, block) in blocks.clone().enumerate().take(weights.wide).step_by(QUAD) {
             // SAFETY: the caller's promise; the table is filled.
             unsafe {
-                let weights = prepared.add(n * D::PREPARED);
-                D::wide::<R, S>(row, weights, &table, (blocks.start + n) * BLOCK, (y, row.y_step), count);
+                let weights = weights.of::<D>(row, (n, block));
+                D::wide::<R, S>(row, weights, &table, block * BLOCK, (y, row.y_step), count);
             }
         }
-        for (n, block) in blocks.clone().enumerate().skip(wide) {
-            let weights = if D::PREPARED > 0 { prepared.wrapping_add(n * D::PREPARED) } else { packed(block) };
+        for (n, block) in blocks.clone().enumerate().skip(weights.wide) {
             // SAFETY: the caller's promise; the table is filled.
-            unsafe { D::outputs::<R, S>(row, weights, &table, block * BLOCK, y, count) };
+            unsafe { D::outputs::<R, S>(row, weights.of::<D>(row, (n, block)), &table, block * BLOCK, y, count) };
         }
         ox += N;
     }
 }
-
-/// The pad of two pixels.
-#[repr(C, align(64))]
-struct Pads([u8; 64]);
 
 /// f32, or f16 with f32 sums.
 pub(super) struct Float<E>(PhantomData<E>);

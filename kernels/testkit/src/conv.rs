@@ -146,6 +146,19 @@ const CONVOLUTIONS: &[Shape] = &[
         ..PLAIN
     },
     Shape { input: [9, 30], oc: 16, kc: 9, kernel: [3, 1], pads: [0, 0, 0, -2], pixel: Some(3), ..PLAIN },
+    Shape {
+        batch: 2,
+        input: [9, 67],
+        oc: 33,
+        kc: 9,
+        kernel: [3, 1],
+        stride: [2, 2],
+        pads: [1, 0, 1, -2],
+        pixel: Some(3),
+        ..PLAIN
+    },
+    Shape { input: [5, 40], oc: 20, kc: 15, kernel: [5, 1], pads: [2, 0, 2, -4], pixel: Some(3), ..PLAIN },
+    Shape { input: [4, 40], oc: 20, kc: 2, kernel: [2, 1], pads: [1, 2, 1, 3], pixel: Some(3), ..PLAIN },
     Shape { input: [9, 30], oc: 32, kc: 8, kernel: [3, 1], stride: [2, 2], dilation: [2, 1], ..PLAIN },
     Shape { input: [13, 13], oc: 16, kc: 4, kernel: [11, 11], stride: [4, 4], pads: [2; 4], ..PLAIN },
     Shape { input: [6, 7], oc: 7, kc: 3, kernel: [2, 2], pads: [-1, -2, -1, 0], ..PLAIN },
