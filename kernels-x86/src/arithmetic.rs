@@ -12,7 +12,7 @@
 //! of a channel meet in [`Arithmetic::store`]. `vpdpbusd` wants one unsigned operand: activations are shifted by 128 when
 //! they are staged, and 128 times the sum of a channel's weights is taken off its bias, once for all tiles of a unit of work.
 
-use crate::finish::{Plain, are_small, store_codes};
+use crate::finish::{Plain, are_small, store_codes, store_whole};
 use crate::vector::{Edge, Two, V4, V8, V16, Vector};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
@@ -421,6 +421,22 @@ unsafe fn finish_i8<const R: usize, const C: usize>(sums: &[[__m512i; C]; R], ti
                 c += 1;
                 continue;
             }
+            if tile.residual.is_null() && there >= 16 {
+                // As a loop the compiler would keep it, and sums in memory.
+                macro_rules! rows {
+                    ($($row:literal)+) => { $(if $row < R {
+                        let at = [$row, $row + 1, $row + 2, $row + 3].map(|row: usize| row.min(R - 1));
+                        let codes = plain.codes(at.map(|row| sums[row][c]), [scale; 4]);
+                        store_whole(codes, at.map(|row| (*tile.y.add(row)).add(first)), R - $row);
+                    })+ };
+                }
+                const { assert!(R <= 28) };
+                rows!(0 4 8 12 16 20 24);
+                c += 1;
+                continue;
+            }
+            // A copy, so that they are in memory here alone.
+            let sums = *sums;
             for row in (0..R).step_by(4) {
                 let four: [__m512i; 4] = core::array::from_fn(|n| sums[(row + n).min(R - 1)][c]);
                 let y: [*mut u8; 4] = core::array::from_fn(|n| (*tile.y.add((row + n).min(R - 1))).wrapping_add(first));
