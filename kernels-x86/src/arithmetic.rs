@@ -12,7 +12,7 @@
 //! of a channel meet in [`Arithmetic::store`]. `vpdpbusd` wants one unsigned operand: activations are shifted by 128 when
 //! they are staged, and 128 times the sum of a channel's weights is taken off its bias, once for all tiles of a unit of work.
 
-use crate::finish::{Plain, are_small, store_codes, store_whole};
+use crate::finish::{Plain, TWO_23, are_small, store_codes, store_whole};
 use crate::vector::{Edge, Two, V4, V8, V16, Vector};
 use core::arch::x86_64::*;
 use core::marker::PhantomData;
@@ -62,6 +62,15 @@ pub(crate) trait Arithmetic {
     unsafe fn begin(bias: *const u8) -> Self::Sums;
     /// Writes what the sums of a block, whose weights are `units`, begin with.
     unsafe fn raise(_bias: *const u8, _weights: *const u8, _units: usize, _to: *mut u8) {}
+    /// Whether sums may begin with what [`Self::raise`] left and 2^23's bits, which it adds then: the second bit of the hint.
+    /// `products` is the most that a channel has.
+    ///
+    /// # Safety
+    /// As [`Self::hint`], which has said yes; the room holds a word for each channel, rounded up to 16.
+    unsafe fn float_bits(_tile: &Tile, _products: usize) -> bool {
+        false
+    }
+
     /// What [`Self::finishes`] wants to know of the channels of a unit's tiles, as the lowest bit of their hint.
     unsafe fn hint(_tile: &Tile) -> u32 {
         0
@@ -282,7 +291,7 @@ impl<B: Vector, const N: usize> Arithmetic for I8Avx2<B, N> {
 pub(crate) struct I8Vnni<B>(PhantomData<B>);
 
 macro_rules! vnni {
-    ($block:ty, $int:ty, $splat:ident, $zero:ident, $load:ident, $dot:ident, $sub:ident, $finishes:ident, $finish:ident) => {
+    ($block:ty, $int:ty, $splat:ident, $zero:ident, $load:ident, $dot:ident, $sub:ident, $finishes:ident, $finish:ident, $float_bits:ident) => {
         impl Arithmetic for I8Vnni<$block> {
             type X = u8;
             type Weights = $int;
@@ -358,6 +367,12 @@ macro_rules! vnni {
             }
 
             #[inline(always)]
+            unsafe fn float_bits(tile: &Tile, products: usize) -> bool {
+                // SAFETY: the trait's.
+                unsafe { $float_bits(tile, products) }
+            }
+
+            #[inline(always)]
             fn finishes(tile: &Tile) -> bool {
                 $finishes(tile)
             }
@@ -400,17 +415,31 @@ unsafe fn finish_i8<const R: usize, const C: usize>(sums: &[[__m512i; C]; R], ti
     // SAFETY: the caller's promise.
     unsafe {
         let plain = Plain::new(&tile.epilogue);
+        let floats = tile.hint & 2 != 0;
+        let codes = tile.residual.is_null() && tile.epilogue.output == DType::I8 as u32;
         let mut c = 0;
         while c < C {
-            let beside = tile.channels.saturating_sub((column + c) * 16) >= 32;
-            if c + 1 < C && beside && tile.residual.is_null() && tile.epilogue.output == DType::I8 as u32 {
-                finish_two(sums, tile, column, c, &plain);
+            let first = (column + c) * 16;
+            let there = tile.channels.saturating_sub(first);
+            if c + 1 < C && there >= 32 && codes {
+                if floats {
+                    finish_two::<R, C, true>(sums, tile, column, c, &plain);
+                } else {
+                    finish_two::<R, C, false>(sums, tile, column, c, &plain);
+                }
                 c += 2;
                 continue;
             }
-            let first = (column + c) * 16;
+            if there >= 16 && codes {
+                if floats {
+                    finish_one::<R, C, true>(sums, tile, column, c, &plain);
+                } else {
+                    finish_one::<R, C, false>(sums, tile, column, c, &plain);
+                }
+                c += 1;
+                continue;
+            }
             let scale = _mm512_loadu_ps(tile.scale.add(first));
-            let there = tile.channels - first;
             if tile.epilogue.output == DType::F32 as u32 {
                 let (lo, hi) = (_mm512_set1_ps(tile.epilogue.lo), _mm512_set1_ps(tile.epilogue.hi));
                 for row in 0..R {
@@ -421,24 +450,14 @@ unsafe fn finish_i8<const R: usize, const C: usize>(sums: &[[__m512i; C]; R], ti
                 c += 1;
                 continue;
             }
-            if tile.residual.is_null() && there >= 16 {
-                // As a loop the compiler would keep it, and sums in memory.
-                macro_rules! rows {
-                    ($($row:literal)+) => { $(if $row < R {
-                        let at = [$row, $row + 1, $row + 2, $row + 3].map(|row: usize| row.min(R - 1));
-                        let codes = plain.codes(at.map(|row| sums[row][c]), [scale; 4]);
-                        store_whole(codes, at.map(|row| (*tile.y.add(row)).add(first)), R - $row);
-                    })+ };
-                }
-                const { assert!(R <= 28) };
-                rows!(0 4 8 12 16 20 24);
-                c += 1;
-                continue;
-            }
             // A copy, so that they are in memory here alone.
-            let sums = *sums;
+            let less = _mm512_set1_epi32(if floats { TWO_23 } else { 0 });
+            let mut integers = [less; R];
+            for row in 0..R {
+                integers[row] = _mm512_sub_epi32(sums[row][c], less);
+            }
             for row in (0..R).step_by(4) {
-                let four: [__m512i; 4] = core::array::from_fn(|n| sums[(row + n).min(R - 1)][c]);
+                let four: [__m512i; 4] = core::array::from_fn(|n| integers[(row + n).min(R - 1)]);
                 let y: [*mut u8; 4] = core::array::from_fn(|n| (*tile.y.add((row + n).min(R - 1))).wrapping_add(first));
                 let codes = if tile.residual.is_null() {
                     plain.codes(four, [scale; 4])
@@ -454,12 +473,48 @@ unsafe fn finish_i8<const R: usize, const C: usize>(sums: &[[__m512i; C]; R], ti
     }
 }
 
+/// The row, or the last.
+const fn last<const R: usize>(row: usize) -> usize {
+    if row < R { row } else { R - 1 }
+}
+
+/// Codes of a whole block, four rows at a time.
+///
+/// # Safety
+/// As [`finish_i8`]; the block exists; `FLOATS` says what [`Arithmetic::float_bits`] does.
+#[inline(always)]
+unsafe fn finish_one<const R: usize, const C: usize, const FLOATS: bool>(
+    sums: &[[__m512i; C]; R],
+    tile: &Tile,
+    column: usize,
+    block: usize,
+    plain: &Plain,
+) {
+    const { assert!(R <= 28) };
+    let first = (column + block) * 16;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let scale = _mm512_loadu_ps(tile.scale.add(first));
+        let y = |row: usize| (*tile.y.add(row)).add(first);
+        // As a loop the compiler would keep it, and sums in memory.
+        macro_rules! rows {
+            ($($row:literal)+) => { $(if $row < R {
+                let (a, b, c, d) = ($row, last::<R>($row + 1), last::<R>($row + 2), last::<R>($row + 3));
+                let four = [sums[a][block], sums[b][block], sums[c][block], sums[d][block]];
+                let y = [y(a), y(b), y(c), y(d)];
+                store_whole(plain.codes_of::<FLOATS>(four, [scale; 4]), y, R - $row);
+            })+ };
+        }
+        rows!(0 4 8 12 16 20 24);
+    }
+}
+
 /// Codes of two whole blocks side by side, from the `c`th on, two rows at a time.
 ///
 /// # Safety
-/// As [`finish_i8`]; the blocks exist.
+/// As [`finish_one`]; both blocks exist.
 #[inline(always)]
-unsafe fn finish_two<const R: usize, const C: usize>(
+unsafe fn finish_two<const R: usize, const C: usize, const FLOATS: bool>(
     sums: &[[__m512i; C]; R],
     tile: &Tile,
     column: usize,
@@ -473,12 +528,46 @@ unsafe fn finish_two<const R: usize, const C: usize>(
         for row in (0..R).step_by(2) {
             let next = (row + 1).min(R - 1);
             let four = [sums[row][c], sums[row][c + 1], sums[next][c], sums[next][c + 1]];
-            let codes = plain.codes(four, [scales[0], scales[1], scales[0], scales[1]]);
+            let codes = plain.codes_of::<FLOATS>(four, [scales[0], scales[1], scales[0], scales[1]]);
             let y = [row, next].map(|row| (*tile.y.add(row)).add(first).cast());
             _mm256_storeu_si256(y[0], _mm512_castsi512_si256(codes));
             _mm256_storeu_si256(y[1], _mm512_extracti64x4_epi64::<1>(codes));
         }
     }
+}
+
+/// [`Arithmetic::float_bits`] of blocks of 16 channels.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn float_bits_i8(tile: &Tile, products: usize) -> bool {
+    let e = &tile.epilogue;
+    // A NaN is no bound above 0 either.
+    let above = e.lo >= 0.0 && e.activation == Activation::Clamp as u32;
+    if !above || e.output != DType::I8 as u32 {
+        return false;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut floats = true;
+        for n in (0..tile.channels).step_by(16) {
+            let factors = _mm512_maskz_loadu_ps(crate::vector::first(tile.channels - n), tile.scale.add(n));
+            let bias = _mm512_abs_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(tile.bias.add(4 * n).cast())));
+            let most = _mm512_add_ps(bias, _mm512_set1_ps(products as f32 * 16384.0));
+            floats &= _mm512_cmp_ps_mask::<_CMP_GE_OQ>(factors, _mm512_setzero_ps()) == !0
+                && _mm512_cmp_ps_mask::<_CMP_LT_OQ>(most, _mm512_set1_ps(8e6)) == !0;
+        }
+        for n in (0..if floats { tile.channels } else { 0 }).step_by(16) {
+            let at = tile.room.add(4 * n).cast();
+            _mm512_store_si512(at, _mm512_add_epi32(_mm512_load_si512(at), _mm512_set1_epi32(TWO_23)));
+        }
+        floats
+    }
+}
+
+unsafe fn no_float_bits(_: &Tile, _: usize) -> bool {
+    false
 }
 
 fn finishes_nothing(_: &Tile) -> bool {
@@ -498,7 +587,8 @@ vnni!(
     _mm512_dpbusd_epi32,
     _mm512_sub_epi32,
     finishes_i8,
-    finish_i8
+    finish_i8,
+    float_bits_i8
 );
 vnni!(
     V8,
@@ -509,7 +599,8 @@ vnni!(
     _mm256_dpbusd_epi32,
     _mm256_sub_epi32,
     finishes_nothing,
-    finish_nothing
+    finish_nothing,
+    no_float_bits
 );
 vnni!(
     V4,
@@ -520,7 +611,8 @@ vnni!(
     _mm_dpbusd_epi32,
     _mm_sub_epi32,
     finishes_nothing,
-    finish_nothing
+    finish_nothing,
+    no_float_bits
 );
 
 /// A block of 16 channels with AVX2.

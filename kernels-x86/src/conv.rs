@@ -197,16 +197,17 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
         }
     }
 
-    /// [`Micro::prepare`]: what the sums of each block begin with.
+    /// [`Micro::prepare`]: what the sums of each block begin with. `FLOATS` says that [`Arithmetic::finish`] alone ends them,
+    /// which knows of [`Arithmetic::float_bits`].
     ///
     /// # Safety
     /// As [`Micro::prepare`]; the tile's room holds a word for each channel of its blocks.
     #[inline(always)]
-    unsafe fn prepare(tile: &Tile) -> u32 {
+    unsafe fn prepare<const FLOATS: bool>(tile: &Tile) -> u32 {
         if !A::RAISED {
             return 0;
         }
-        let mut at = 0;
+        let (mut at, mut most) = (0, 0);
         for block in 0..tile.channels.div_ceil(Self::BLOCK) {
             let channel = block * Self::BLOCK * 4;
             // SAFETY: there is a count for every block and tap, and so many units of weights.
@@ -219,10 +220,16 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                 };
                 A::raise(tile.bias.add(channel), weights, units, tile.room.add(channel));
                 at += units;
+                most = most.max(units);
             }
         }
         // SAFETY: the caller's promise.
-        unsafe { A::hint(tile) }
+        unsafe {
+            let small = A::hint(tile);
+            let one_chunk = tile.taps * tile.kc.div_ceil(A::STEP) <= Self::CHUNK;
+            let floats = FLOATS && small == 1 && one_chunk && A::float_bits(tile, most * A::STEP);
+            small | u32::from(floats) << 1
+        }
     }
 
     /// Whether a tile of neighbours is staged pixel by pixel, not window by window: where windows overlap, the rows share
@@ -497,7 +504,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     fn later(&self, column: usize) -> *const u8 {
         let tile = self.tile;
         let panels = tile.channels.div_ceil(Self::BLOCK);
-        let panel = (tile.hint as usize / 2).saturating_mul(3) + column / 3;
+        let panel = (tile.hint as usize / 4).saturating_mul(3) + column / 3;
         tile.weights.wrapping_add(if panel < panels { (panels + panel) * tile.panel_stride } else { 0 })
     }
 
@@ -889,7 +896,7 @@ macro_rules! catalogue {
                 #[target_feature(enable = $features)]
                 unsafe fn prepare(tile: &Tile) -> u32 {
                     // SAFETY: the caller's promise.
-                    unsafe { Work::<$isa, $arithmetic, $rows, $lines, $sparse>::prepare(tile) }
+                    unsafe { Work::<$isa, $arithmetic, $rows, $lines, $sparse>::prepare::<true>(tile) }
                 }
 
                 #[inline(always)]
@@ -903,8 +910,8 @@ macro_rules! catalogue {
                                 Input::Strip(strip) => Self::strip(tile, &strip, &mut buffers),
                             }
                         }
-                        // Above the bit of `Arithmetic::hint`, how many there were.
-                        tile.hint += 2;
+                        // Above the bits of `Arithmetic::hint` and `float_bits`, how many there were.
+                        tile.hint += 4;
                     }
                 }
 

@@ -64,6 +64,9 @@ pub(crate) unsafe fn are_small(factors: *const f32, bias: *const u8, channels: u
     small
 }
 
+/// The bits of the float 2^23.
+pub(crate) const TWO_23: i32 = 0x4b00_0000;
+
 impl Plain {
     /// # Safety
     /// The CPU has AVX-512.
@@ -88,6 +91,28 @@ impl Plain {
     pub unsafe fn codes(&self, sums: [__m512i; 4], scales: [__m512; 4]) -> __m512i {
         // SAFETY: the caller's promise.
         unsafe { turn(self.quarters(sums, scales)) }
+    }
+
+    /// The codes of four pixels, whose sums are 2^23's bits and more if `FLOATS`, that is the float 2^23 and more, or less than
+    /// 2^23 if the sum is negative; then the lower bound is 0 or more, and factors are positive. `(2^23 + sum) * factor - 2^23 *
+    /// factor` is rounded once, as `sum * factor` is, for `2^23 * factor` is exact.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512.
+    #[inline(always)]
+    pub unsafe fn codes_of<const FLOATS: bool>(&self, sums: [__m512i; 4], scales: [__m512; 4]) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !FLOATS {
+                return self.codes(sums, scales);
+            }
+            let two_23 = _mm512_castsi512_ps(_mm512_set1_epi32(TWO_23));
+            let mut values = scales;
+            for n in 0..4 {
+                values[n] = _mm512_fmsub_ps(_mm512_castsi512_ps(sums[n]), scales[n], _mm512_mul_ps(two_23, scales[n]));
+            }
+            turn(self.round(values))
+        }
     }
 
     /// Quarter by quarter of a vector, the codes of that quarter of each of the four.

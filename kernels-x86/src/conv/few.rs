@@ -246,7 +246,7 @@ impl Micro for ConvI8Few {
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn prepare(tile: &Tile) -> u32 {
         // SAFETY: the caller's promise.
-        unsafe { Few::prepare(tile) }
+        unsafe { Few::prepare::<false>(tile) }
     }
 
     unsafe fn tile(tile: &Tile) {

@@ -274,6 +274,10 @@ const SQUARE: &[Shape] = &[
     Shape { input: [7, 12], oc: 144, kc: 1, kernel: [3, 3], stride: [2, 2], pads: [0, 0, 1, 1], ..PLAIN },
 ];
 
+/// int8: sums of almost 2^23, and of more.
+const GREAT: &[Shape] =
+    &[Shape { input: [3, 7], oc: 32, kc: 484, ..PLAIN }, Shape { input: [3, 7], oc: 32, kc: 700, ..PLAIN }];
+
 /// What varies besides shape and layout.
 #[derive(Clone, Copy)]
 struct Variant {
@@ -353,11 +357,15 @@ pub fn cases() -> Box<dyn Iterator<Item = ConvCase>> {
         let square = SQUARE.iter().filter(move |_| dense_depthwise).enumerate();
         let square = square.flat_map(|(i, shape)| [i, i + 3].map(|n| (n, shape)));
         let dtype = layout.spec().dtype;
+        let great = GREAT.iter().filter(move |_| dtype == DType::I8 && op == Op::Conv);
+        let relu = |extreme| Variant { extreme, bounded: true, ..Variant::usual(0, DType::I8) };
+        let great = great.flat_map(move |shape| [true, false].map(|extreme| (0, shape, 0.0, relu(extreme))));
         each.chain(sampled)
             .chain(joined)
             .chain(wide)
             .map(move |(n, shape, sparsity)| (n, shape, sparsity, Variant::nth(n, dtype)))
             .chain(square.map(move |(n, shape)| (n, shape, 0.0, Variant::usual(n, dtype))))
+            .chain(great)
             .map(move |(n, shape, sparsity, variant)| make(op, layout, *shape, sparsity, variant, n as u64))
     }))
 }
@@ -420,7 +428,12 @@ fn make(op: Op, layout: Layout, shape: Shape, sparsity: f32, variant: Variant, s
     } else {
         random.floats(vector, 1.0)
     };
-    let sums = if variant.extreme { 16384.0 } else { 128.0 * (matrix.taps * matrix.kc).max(1) as f32 };
+    // Results of the greatest sums leave the codes, but for long reductions.
+    let products = (matrix.taps * matrix.kc).max(1) as f32;
+    let sums = match variant.extreme {
+        true => 16384.0 * if products > 300.0 { products } else { 1.0 },
+        false => 128.0 * products,
+    };
     // Every fourth channel a power of two: its results lie on ties. Now and then one whose results leave even 24 or 32 bits.
     let factor = |(i, v): (usize, f32)| match i % 32 {
         13 if seed % 3 == 1 => 3000.0,
@@ -480,6 +493,8 @@ fn params(op: Op, shape: &Shape, variant: &Variant, dtype: DType, random: &mut R
     let to_codes = variant.output == DType::I8;
     let (lo, hi) = match (variant.activation, to_codes, variant.bounded) {
         (Activation::LeakyRelu, ..) => (0.1, 0.0),
+        // As after a ReLU, every other time.
+        (Activation::Clamp, true, true) if shape.oc.is_multiple_of(2) => (0.0, 255.0),
         (_, true, true) => (-90.5, 70.0),
         (_, true, false) => (-256.0, 256.0),
         (_, false, true) => (-0.5, 6.0),
