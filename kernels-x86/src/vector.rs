@@ -20,7 +20,7 @@ macro_rules! vector {
             type Int = $int;
             type Wide = $wide;
             const LANES: usize = $lanes;
-            const DIVIDES_SLOWLY: bool = true;
+            const DIVIDES_SLOWLY: bool = $lanes == 16;
             $(
                 #[inline(always)]
                 unsafe fn $name($($arg: $arg_type),*) $(-> $result)? {
