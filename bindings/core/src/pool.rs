@@ -109,14 +109,21 @@ impl Shared {
 
     /// Cuts the units of an operator into shares: equal ones, unless a thread has long been much slower than another.
     fn deal(&self, units: u32) {
-        let weights = || self.shares.iter().map(|share| u64::from(share.0.weight.load(Ordering::Relaxed)));
-        let (least, most) = (weights().min().unwrap_or(0), weights().max().unwrap_or(0));
-        let weights = weights().map(|weight| if least * 3 < most * 2 { weight } else { most });
-        let (sum, mut before) = (weights.clone().sum::<u64>().max(1), 0);
-        for (share, weight) in self.shares.iter().zip(weights) {
-            let bound = |weight: u64| (u64::from(units) * weight / sum) as u32;
-            share.0.put(bound(before)..bound(before + weight));
-            before += weight;
+        let weight = |share: &Alone<Share>| share.0.weight.load(Ordering::Relaxed);
+        let (mut least, mut most, mut sum) = (u32::MAX, 0, 0);
+        for weight in self.shares.iter().map(weight) {
+            (least, most, sum) = (least.min(weight), most.max(weight), sum + weight);
+        }
+        let unequal = least < most / 3 * 2;
+        if !unequal {
+            sum = self.shares.len() as u32;
+        }
+        let (mut start, mut before) = (0, 0);
+        for share in &self.shares {
+            before += if unequal { weight(share) } else { 1 };
+            let end = (u64::from(units) * u64::from(before) / u64::from(sum)) as u32;
+            share.0.put(start..end);
+            start = end;
         }
     }
 
@@ -315,12 +322,6 @@ mod tests {
                 assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1), "{threads} threads, {units} units");
             }
         }
-    }
-
-    /// Where the caller's share of so many units ends.
-    fn dealt(pool: &Pool, units: u32) -> u32 {
-        pool.shared.deal(units);
-        (pool.shared.shares[0].0.left.load(Ordering::Relaxed) >> 32) as u32
     }
 
     #[test]

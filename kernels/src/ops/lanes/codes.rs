@@ -73,12 +73,15 @@ unsafe fn divide<V: Vector, Y: Element>(row: &mut Row) {
     /// Elements that are divided if one of them has to be.
     const PART: usize = 256;
     let (len, inverse) = (row.y.len(), 1.0 / row.factor.factor);
-    let inverts = V::DIVIDES_SLOWLY && row.factor.factor.is_normal() && inverse.is_normal();
-    for start in (0..len).step_by(if inverts { PART } else { len }) {
-        let range = start..if inverts { len.min(start + PART) } else { len };
+    if !V::DIVIDES_SLOWLY || !row.factor.factor.is_normal() || !inverse.is_normal() {
+        // SAFETY: the caller's promise.
+        return unsafe { convert::<V, f32, Y, true>(row, 0..len) };
+    }
+    for start in (0..len).step_by(PART) {
+        let range = start..len.min(start + PART);
         // SAFETY: the caller's promise.
         unsafe {
-            if !inverts || !multiply::<V, Y>(row, range.clone(), inverse) {
+            if !multiply::<V, Y>(row, range.clone(), inverse) {
                 convert::<V, f32, Y, true>(row, range);
             }
         }
