@@ -386,6 +386,7 @@ struct Cut {
 impl Cut {
     /// As few blocks of pixels as `UNIT_BYTES` allows. A call that threads share has some at least: so each thread goes on with
     /// the pixels that it has computed, not with a part of every pixel.
+    #[inline(never)]
     fn new(call: &Call, rows: usize, panels: usize, shared: bool) -> Self {
         let p: &ConvParams = call.params();
         let spec = call.input(conv_input::WEIGHTS).layout.spec();
@@ -440,7 +441,11 @@ impl Shape {
 
 /// Number of units of a call for the kernel `M`.
 pub fn units<M: Micro>(call: &Call) -> usize {
-    Cut::new(call, M::ROWS, M::PANELS, true).units(call)
+    count(call, M::ROWS, M::PANELS)
+}
+
+fn count(call: &Call, rows: usize, panels: usize) -> usize {
+    Cut::new(call, rows, panels, true).units(call)
 }
 
 /// The loop nest: runs `units` of a call through the kernel `M`.
@@ -455,10 +460,10 @@ pub unsafe fn drive<M: Micro>(call: &Call, units: Range<usize>) {
 /// # Safety
 /// As [`drive`].
 unsafe fn nest(call: &Call, mut units: Range<usize>, shape: &Shape) {
-    let cut = |shared| Cut::new(call, shape.rows, shape.panels, shared);
-    let (mut cut, alone) = (cut(true), cut(false));
-    if units == (0..cut.units(call)) {
-        (cut, units) = (alone, 0..alone.units(call));
+    let alone = units == (0..count(call, shape.rows, shape.panels));
+    let cut = Cut::new(call, shape.rows, shape.panels, !alone);
+    if alone {
+        units = 0..cut.units(call);
     }
     let nest = Nest::new(call, shape);
     let mut addresses = Addresses::new();

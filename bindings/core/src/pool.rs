@@ -44,18 +44,20 @@ impl Share {
         self.done.store(0, Ordering::Relaxed);
     }
 
-    /// Takes units from the start or the end: of those left as many as `run` says, and one at least.
-    fn take(&self, first: bool, run: impl Fn(u32) -> u32) -> Option<Range<u32>> {
+    /// Takes units: three quarters of those left from the start, if they are the thread's own, else `mine` of `both` parts from
+    /// the end; one at least.
+    fn take(&self, own: bool, mine: u64, both: u64) -> Option<Range<u32>> {
         let mut now = self.left.load(Ordering::Relaxed);
         loop {
             let (start, end) = (now as u32, (now >> 32) as u32);
-            if start >= end {
+            let left = end.saturating_sub(start);
+            if left == 0 {
                 return None;
             }
-            let run = run(end - start).max(1);
-            let (taken, left) =
-                if first { (start..start + run, start + run..end) } else { (end - run..end, start..end - run) };
-            let left = u64::from(left.start) | u64::from(left.end) << 32;
+            let run = if own { left - left / 4 } else { (u64::from(left) * mine / both) as u32 }.max(1);
+            let (taken, start, end) =
+                if own { (start..start + run, start + run, end) } else { (end - run..end, start, end - run) };
+            let left = u64::from(start) | u64::from(end) << 32;
             match self.left.compare_exchange_weak(now, left, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some(taken),
                 Err(other) => now = other,
@@ -129,19 +131,23 @@ impl Shared {
 
     /// Computes units until none are left, `thread`'s own first: three quarters, three quarters of what is left, and so on, so
     /// that another can do its last ones; of another's as large a part of what is left as suits the two.
+    #[inline(never)]
     fn work(&self, work: &(dyn Fn(Range<usize>) + Sync), thread: usize) {
-        let (before, own) = self.shares.split_at(thread);
+        let own = &self.shares[thread].0;
         let weight = |share: &Share| u64::from(share.weight.load(Ordering::Relaxed));
-        let (mine, mut done) = (weight(&own[0].0), 0);
-        for (n, share) in own.iter().chain(before).enumerate() {
-            let both = (mine + weight(&share.0)).max(1);
-            let run = |left: u32| if n == 0 { left - left / 4 } else { (u64::from(left) * mine / both) as u32 };
-            while let Some(units) = share.0.take(n == 0, run) {
+        let (mine, mut done, mut other) = (weight(own), 0, thread);
+        loop {
+            let share = &self.shares[other].0;
+            let both = (mine + weight(share)).max(1);
+            while let Some(units) = share.take(other == thread, mine, both) {
                 work(units.start as usize..units.end as usize);
                 done += units.end - units.start;
             }
+            other = if other + 1 == self.shares.len() { 0 } else { other + 1 };
+            if other == thread {
+                return own.done.store(done, Ordering::Relaxed);
+            }
         }
-        own[0].0.done.store(done, Ordering::Relaxed);
     }
 
     /// Learns from what each thread has computed of an operator.
