@@ -62,9 +62,10 @@ fn units_may_run_one_by_one_and_every_kernel_is_reached() {
     let report = compare_cases(
         sparrow_kernels::CATALOGUE,
         sparrow_kernels::Features::NONE,
-        sparrow_testkit::cases().step_by(EVERY),
+        sparrow_testkit::cases().step_by(every()),
     );
-    assert!(report.ok() || cfg!(miri) && report.kernels.iter().all(|kernel| kernel.failed == 0), "{report}");
+    // Some of the cases need not reach every kernel.
+    assert!(report.ok() || every() > 1 && report.kernels.iter().all(|kernel| kernel.failed == 0), "{report}");
 }
 
 #[test]
