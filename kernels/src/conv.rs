@@ -27,6 +27,8 @@ pub const MAX_ROWS: usize = 112;
 pub const ROOM: usize = 2048;
 /// Bytes of input a unit should read: half of a small core's L2 cache.
 const UNIT_BYTES: usize = 128 << 10;
+/// Whether calls may be shared: a WebAssembly module has one thread.
+const THREADS: bool = cfg!(not(target_family = "wasm"));
 /// Blocks of pixels that a call shared between threads has at least, if it has as many tiles.
 const SHARED_BLOCKS: usize = 4;
 
@@ -445,7 +447,7 @@ pub fn units<M: Micro>(call: &Call) -> usize {
 }
 
 fn count(call: &Call, rows: usize, panels: usize) -> usize {
-    Cut::new(call, rows, panels, true).units(call)
+    Cut::new(call, rows, panels, THREADS).units(call)
 }
 
 /// The loop nest: runs `units` of a call through the kernel `M`.
@@ -460,9 +462,10 @@ pub unsafe fn drive<M: Micro>(call: &Call, units: Range<usize>) {
 /// # Safety
 /// As [`drive`].
 unsafe fn nest(call: &Call, mut units: Range<usize>, shape: &Shape) {
-    let alone = units == (0..count(call, shape.rows, shape.panels));
-    let cut = Cut::new(call, shape.rows, shape.panels, !alone);
-    if alone {
+    let mut cut = Cut::new(call, shape.rows, shape.panels, THREADS);
+    if THREADS && units == (0..cut.units(call)) {
+        // A thread alone.
+        cut = Cut::new(call, shape.rows, shape.panels, false);
         units = 0..cut.units(call);
     }
     let nest = Nest::new(call, shape);

@@ -172,7 +172,7 @@ unsafe fn rows(
     compute: unsafe fn(&Row),
 ) {
     let p: &ConvParams = call.params();
-    let most = most.min(MAX_INPUTS / p.kh.max(1) as usize);
+    let most = if p.kh as usize * most > MAX_INPUTS { 1 } else { most };
     let weights = call.input(conv_input::WEIGHTS);
     let element = weights.layout.spec().dtype.size();
     let y_element = call.output(0).dtype.size();

@@ -128,12 +128,8 @@ impl<const N: usize> Walk<N> {
     #[inline(never)]
     pub(super) fn new(dims: &[u32], strides: [&[u32]; N]) -> Self {
         let mut walk = Self { rank: 0, dims: [1; MAX_RANK], strides: [[1; N]; MAX_RANK] };
-        if dims.contains(&0) {
-            // No index, however long the other axes are.
-            walk.dims[0] = 0;
-            walk.rank = 1;
-            return walk;
-        }
+        // Of an empty axis no index, however long the others are.
+        let dims = if dims.contains(&0) { &[0] } else { dims };
         for (axis, &dim) in dims.iter().enumerate().filter(|&(_, &dim)| dim != 1) {
             let steps = strides.map(|operand| operand[axis] as usize);
             let even = |(outer, inner): (&usize, &usize)| inner.checked_mul(dim as usize) == Some(*outer);
