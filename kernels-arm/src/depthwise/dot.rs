@@ -159,7 +159,7 @@ unsafe fn sparse(row: &Row) {
                 weights = weights.add(16);
             }
             positions = positions.add(kept);
-            let inputs: [InputRow; 2 * 4 * GROUPS] = core::array::from_fn(|i| {
+            let inputs: [InputRow; Dot::<true>::ROWS * 4 * GROUPS] = core::array::from_fn(|i| {
                 let input = *row.inputs.add(i.min(row.rows * row.kh - 1));
                 InputRow { start: input.start.add(channel), ..input }
             });
