@@ -26,16 +26,21 @@ fn main() {
     let len = packed.iter().map(|packed| packed.x_len.max(packed.y_len)).max().expect("layers");
     let mut buffers = [Packed::activations(dtype, len), Packed::activations(dtype, len)];
     let mut least = vec![Duration::MAX; layers.len()];
-    let mut names = vec![""; layers.len()];
+    let mut chosen = Vec::new();
     let (start, mut total) = (Instant::now(), Duration::MAX);
     while start.elapsed() < BUDGET {
         let pass = Instant::now();
         for (n, packed) in packed.iter().enumerate() {
             let [a, b] = &mut buffers;
             let (x, y) = if n % 2 == 0 { (a, b) } else { (b, a) };
-            let call = packed.call(x.bytes(), y.bytes_mut()).expect("call");
-            let kernel = kernels.select(&call).expect("kernel");
-            names[n] = kernel.name;
+            if n == chosen.len() {
+                // Checked once, as a session does when it loads a model.
+                let call = packed.call(x.bytes(), y.bytes_mut()).expect("call");
+                chosen.push(kernels.select(&call).expect("kernel"));
+            }
+            let kernel = chosen[n];
+            // SAFETY: checked with the same buffers.
+            let call = unsafe { packed.call_again(x.bytes(), y.bytes_mut()) };
             let begun = Instant::now();
             // SAFETY: the catalogue was filtered by the CPU's features, `select` asked `accepts`, and all units run once.
             unsafe { (kernel.run)(&call, 0..(kernel.units)(&call)) };
@@ -51,8 +56,8 @@ fn main() {
             macs as f64 / time.as_secs_f64() / 1e9
         );
     };
-    for ((layer, time), name) in layers.iter().zip(&least).zip(names) {
-        report(&layer.to_string(), layer.macs(), *time, name);
+    for ((layer, time), kernel) in layers.iter().zip(&least).zip(chosen) {
+        report(&layer.to_string(), layer.macs(), *time, kernel.name);
     }
     for (name, kind) in [("first", Kind::First), ("1x1", Kind::Pointwise), ("depthwise", Kind::Depthwise)] {
         let some = || layers.iter().zip(&least).filter(|(layer, _)| layer.kind == kind);

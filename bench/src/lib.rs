@@ -178,6 +178,25 @@ impl Packed {
     /// # Errors
     /// The contract refuses the call.
     pub fn call<'a>(&'a self, x: &'a [u8], y: &'a mut [u8]) -> Result<Call<'a>, Refusal> {
+        let (inputs, output) = self.operands(x, y);
+        Call::checked(self.op, bytemuck::bytes_of(&self.params), inputs, [Some(output), None, None])
+    }
+
+    /// A call that is not checked again.
+    ///
+    /// # Safety
+    /// [`Self::call`] has accepted operands of these lengths.
+    pub unsafe fn call_again<'a>(&'a self, x: &'a [u8], y: &'a mut [u8]) -> Call<'a> {
+        let (inputs, output) = self.operands(x, y);
+        // SAFETY: the caller's promise; everything else is this layer's.
+        unsafe { Call::new(self.op, bytemuck::bytes_of(&self.params), inputs, [Some(output), None, None]) }
+    }
+
+    fn operands<'a>(
+        &'a self,
+        x: &'a [u8],
+        y: &'a mut [u8],
+    ) -> ([Option<Input<'a>>; sparrow_kernels::MAX_INPUTS], Output<'a>) {
         let plain = |dtype, bytes| Some(Input { dtype, layout: Layout::Plain, bytes });
         let integer = self.dtype == DType::I8;
         let mut inputs = [None; sparrow_kernels::MAX_INPUTS];
@@ -188,7 +207,7 @@ impl Packed {
         inputs[conv_input::SCALE] = if integer { plain(DType::F32, self.scale.bytes()) } else { None };
         inputs[conv_input::INDEX] = self.index.as_ref().and_then(|index| plain(DType::I32, index.bytes()));
         inputs[conv_input::PAD] = plain(self.dtype, self.pad.bytes());
-        Call::checked(self.op, bytemuck::bytes_of(&self.params), inputs, [Some(Output::new(self.dtype, y)), None, None])
+        (inputs, Output::new(self.dtype, y))
     }
 }
 
