@@ -277,11 +277,24 @@ unsafe fn pass<D: Square, const R: usize, const S: usize>(
     }
 }
 
+/// Sums of which the compiler knows nothing more, so that it computes all up to here before it goes on. Left alone, it
+/// computes one after the other, and each waits for itself.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn in_order([mut a, mut b, mut c, mut d]: [V16; N]) -> [V16; N] {
+    // SAFETY: no instruction.
+    unsafe {
+        core::arch::asm!("/* {0} {1} {2} {3} */", inout(zmm_reg) a.0, inout(zmm_reg) b.0, inout(zmm_reg) c.0, inout(zmm_reg) d.0,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    [a, b, c, d]
+}
+
 /// f32, or f16 with f32 sums.
 pub(super) struct Float<E>(PhantomData<E>);
 
 macro_rules! float {
-    ($element:ty, $dtype:ident, $load:ident, $store:ident) => {
+    ($d:tt $element:ty, $dtype:ident, $load:ident, $store:ident) => {
         impl Square for Float<$element> {
             const DTYPE: DType = DType::$dtype;
             const BYTES: usize = size_of::<$element>();
@@ -305,18 +318,27 @@ macro_rules! float {
                         taps[n / 3][n % 3] = V16::$load(weights.cast::<$element>().add(n * BLOCK));
                     }
                     let mut sums = [[V16::load(row.bias.cast::<f32>().add(first)); N]; R];
-                    for column in 0..(N - 1) * S + 3 {
-                        for input in 0..R + 2 {
-                            let x = V16::$load(table[column][input].cast::<$element>().add(first));
-                            for r in 0..R {
+                    // As a loop the compiler would keep it, and sums in memory.
+                    macro_rules! columns {
+                        ($d($d c:literal)+) => { $d(if $d c < (N - 1) * S + 3 {
+                            for input in 0..R + 2 {
+                                let x = V16::$load(table[$d c][input].cast::<$element>().add(first));
                                 for n in 0..N {
-                                    if input >= r && input < r + 3 && column >= n * S && column < n * S + 3 {
-                                        sums[r][n] = x.mul_add(taps[input - r][column - n * S], sums[r][n]);
+                                    if $d c >= n * S && $d c < n * S + 3 {
+                                        for r in 0..R {
+                                            if input >= r && input < r + 3 {
+                                                sums[r][n] = x.mul_add(taps[input - r][$d c - n * S], sums[r][n]);
+                                            }
+                                        }
                                     }
                                 }
                             }
-                        }
+                            for r in 0..R {
+                                sums[r] = in_order(sums[r]);
+                            }
+                        })+ };
                     }
+                    columns!(0 1 2 3 4 5 6 7 8);
                     let (lo, hi) = (V16::splat(row.epilogue.lo), V16::splat(row.epilogue.hi));
                     for r in 0..R {
                         let y = y[r].cast::<$element>().add(first);
@@ -332,8 +354,8 @@ macro_rules! float {
     };
 }
 
-float!(f32, F32, load, store);
-float!(u16, F16, load_f16, store_f16);
+float!($ f32, F32, load, store);
+float!($ u16, F16, load_f16, store_f16);
 
 /// int8.
 pub(super) struct I8;
