@@ -12,8 +12,7 @@
 //! rows a power of two apart do not fall into one cache set. It then walks its blocks of output channels, so that
 //! staging is shared by all of them; where staging counts, neighbouring tiles are merged to have more. A sparse block
 //! differs in one thing: the place of a unit in the chunk comes from the index instead of a counter. AVX-512's sparse
-//! int8 blocks are staged the other way round ([`turned`]), and f32 blocks that keep much have a loop of their own
-//! ([`pixels`]).
+//! int8 blocks are staged the other way round ([`turned`]).
 //!
 //! f32 rows that are few enough for a register each are not staged: all of K is summed up in one go, which MobileNet-v1
 //! gains an eighth from.
@@ -22,19 +21,18 @@
 //! parts at a time, so that the sums still hide the latency of the multiply-add.
 
 pub(crate) mod few;
-pub(crate) mod pixels;
 mod turned;
 
 use crate::arithmetic::{Arithmetic, F16, F32, I8Avx2, I8Vnni, Wide};
 use crate::finish::{Avx2, Avx512, Isa, Last};
 use crate::vector::{V4, V8, V16};
 use crate::{AVX2, AVX512, VNNI};
-use core::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+use core::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
-use sparrow_kernels::conv::{Input, Micro, ROOM, Strip, Tile, accepts, drive, units};
-use sparrow_kernels::{ConvParams, Kernel, Layout, Op};
+use sparrow_kernels::conv::{Input, Micro, ROOM, Strip, Tile, accepts, drive, index, units};
+use sparrow_kernels::{Call, ConvParams, Kernel, Layout, Op};
 
 /// Most bytes of staged activations.
 const SCRATCH: usize = 102 << 10;
@@ -108,13 +106,15 @@ struct Work<'a, I, A: Arithmetic, const ROWS: usize, const LINES: usize, const S
 impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPARSE: bool>
     Work<'a, I, A, ROWS, LINES, SPARSE>
 {
-    /// Elements from a staged row to the next.
+    /// Elements from a staged row to the next. A sparse unit loads an activation of every row, three of which come in a cycle
+    /// if they do not lie in the same bank of the cache, which its place in a line tells.
     const STRIDE: usize = {
         assert!(LINES % 2 == 1 && ROWS <= MAX_ROWS);
-        LINES * 64 / size_of::<A::X>()
+        let apart = 16 * SPARSE as usize;
+        (LINES * 64 + apart) / size_of::<A::X>()
     };
     /// Most units of a chunk.
-    const CHUNK: usize = Self::STRIDE / A::STEP;
+    const CHUNK: usize = LINES * 64 / size_of::<A::X>() / A::STEP;
     /// Channels of a block.
     const BLOCK: usize = A::PARTS * A::LANES;
 
@@ -126,7 +126,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
 
     /// Whether `rows` rows are staged unit by unit.
     const fn turns(rows: usize) -> bool {
-        SPARSE && ROWS == turned::ROWS && rows > 7
+        SPARSE && A::STEP == 4 && ROWS == turned::ROWS && rows > 7
     }
 
     /// A tile of which nothing is done.
@@ -151,7 +151,11 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     #[inline(always)]
     unsafe fn run<const R: usize, const P: usize>(tile: &'a Tile, buffers: &mut Buffers) {
         const {
-            let bytes = if Self::turns(R) { Self::CHUNK * turned::PITCH * 4 } else { R * LINES * 64 + 31 };
+            let bytes = if Self::turns(R) {
+                Self::CHUNK * turned::PITCH * 4
+            } else {
+                R * Self::STRIDE * size_of::<A::X>() + 31
+            };
             assert!(bytes <= SCRATCH);
         }
         let units = tile.kc.div_ceil(A::STEP);
@@ -472,6 +476,24 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
         }
     }
 
+    /// Asks for the lines that a block will be written to, where products are too few to hide the wait for them.
+    ///
+    /// # Safety
+    /// As [`Self::run`]; the tile has at most `R` rows.
+    #[inline(always)]
+    unsafe fn fetch_outputs<const R: usize>(&self, block: usize) {
+        let tile = self.tile;
+        if A::FLOAT && A::LANES == 16 && tile.kc <= 64 && tile.taps == 1 {
+            for row in 0..R.min(tile.rows) {
+                // SAFETY: the row exists; fetching ahead touches nothing, whatever the address.
+                unsafe {
+                    let y = (*tile.y.add(row)).wrapping_add(block * Self::BLOCK * A::X_BYTES);
+                    _mm_prefetch::<_MM_HINT_ET0>(y.cast_const().cast());
+                }
+            }
+        }
+    }
+
     /// All columns of dense weights, on rows where they lie in memory.
     ///
     /// # Safety
@@ -612,6 +634,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
             unsafe {
                 let cursor = self.cursors.add(block);
                 let mut after = *cursor;
+                self.fetch_outputs::<R>(block + 1);
                 for part in (0..A::PARTS).step_by(P) {
                     after = self.kept::<R, P>(block, part, *cursor);
                 }
@@ -643,7 +666,13 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                 // Positions count from the tap's first unit, the staged run from the chunk's.
                 let x = self.x.add(n * chunk.units.len() * unit).wrapping_sub(chunk.units.start * unit);
                 for n in 0..kept.len() {
-                    held.multiply_add(x.wrapping_add(usize::from(*positions.add(n)) * unit), row, weights, n);
+                    let mut x = x.wrapping_add(usize::from(*positions.add(n)) * unit);
+                    if !Self::turns(R) {
+                        // One sum, which the compiler would make anew in the address of each row's multiply-add.
+                        core::arch::asm!("/* {0} */", inout(reg) x, options(pure, readonly, nostack, preserves_flags));
+                        fetch_ahead(weights.map(|weights| weights.wrapping_add(n * A::UNIT_BYTES)));
+                    }
+                    held.multiply_add(x, row, weights, n);
                 }
             }
             self.put(held, block * A::PARTS + part);
@@ -854,11 +883,20 @@ impl<A: Arithmetic, const R: usize, const C: usize> Held<A, R, C> {
     }
 }
 
+/// Whether a call's blocks keep so many units that tiles of 28 rows are faster than those of 14, which fill less of L1: more
+/// than 60, and a third of all.
+fn keeps_much(call: &Call) -> bool {
+    let p: &ConvParams = call.params();
+    let units = p.kh as usize * p.kw as usize * p.kc as usize;
+    index(call).is_some_and(|index| index.positions.len() >= (index.starts.len() - 1) * (units / 3).max(60))
+}
+
 /// Kernels of one catalogue: the channels of a tile, how many such may be merged, and the channels of a block; the rows of a
-/// tile and the lines staged of each; `R x P`, the parts at a time for tiles of up to so many rows.
+/// tile and the lines staged of each; `R x P`, the parts at a time for tiles of up to so many rows; what else they want of a
+/// call.
 macro_rules! catalogue {
     ($(#[$doc:meta])* $catalogue:ident, $isa:ty, $requires:expr, $features:literal;
-     $($name:literal, $micro:ident, $layout:ident, $channels:literal $(x $merged:literal)? / $block:literal, $arithmetic:ty, $sparse:literal, $rows:literal x $lines:literal: $($r:literal x $p:literal),+ $(, strips x $ps:literal)?;)*) => {
+     $($name:literal, $micro:ident, $layout:ident, $channels:literal $(x $merged:literal)? / $block:literal, $arithmetic:ty, $sparse:literal, $rows:literal x $lines:literal: $($r:literal x $p:literal),+ $(, strips x $ps:literal)? $(, if $wants:path)?;)*) => {
         $(
             struct $micro;
 
@@ -928,7 +966,7 @@ macro_rules! catalogue {
             name: $name,
             op: Op::Conv,
             requires: $requires,
-            accepts: |call| accepts(call, $rows, Layout::$layout),
+            accepts: |call| accepts(call, $rows, Layout::$layout) $(&& $wants(call))?,
             units: units::<$micro>,
             run: drive::<$micro>,
         }),*];
@@ -957,6 +995,8 @@ catalogue! {
     AVX512_CATALOGUE, Avx512, AVX512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl";
     "conv_f32_b16_avx512", ConvF32Avx512, DenseF32, 128 / 16, F32<V16>, false, 7 x 33: 1 x 8, 4 x 4, 7 x 3;
     "conv_f16_b16_avx512", ConvF16Avx512, DenseF16, 128 / 16, F16<V16>, false, 14 x 33: 1 x 8, 7 x 4, 14 x 2;
+    "spconv28_f32_b16_avx512", Spconv28F32B16Avx512, SparseF32B16, 128 x 4 / 16, F32<V16>, true, 28 x 33: 1 x 1, 7 x 1, 14 x 1, 21 x 1, 28 x 1, if keeps_much;
+    "spconv28_f16_b16_avx512", Spconv28F16B16Avx512, SparseF16B16, 128 x 4 / 16, F16<V16>, true, 28 x 33: 1 x 1, 7 x 1, 14 x 1, 21 x 1, 28 x 1, if keeps_much;
     "spconv_f32_b16_avx512", SpconvF32B16Avx512, SparseF32B16, 128 x 4 / 16, F32<V16>, true, 14 x 33: 1 x 1, 7 x 1, 14 x 1;
     "spconv_f16_b16_avx512", SpconvF16B16Avx512, SparseF16B16, 128 x 4 / 16, F16<V16>, true, 14 x 33: 1 x 1, 7 x 1, 14 x 1;
 }

@@ -45,7 +45,6 @@ pub static CATALOGUE: Catalogue = &[
     winograd::CATALOGUE,
     conv::few::CATALOGUE,
     conv::VNNI_CATALOGUE,
-    conv::pixels::CATALOGUE,
     conv::AVX512_CATALOGUE,
     conv::AVX2_CATALOGUE,
     depthwise::VNNI_CATALOGUE,

@@ -55,7 +55,7 @@ fn names_follow_the_grammar() {
         ("conv", Op::Conv),
         ("spconv", Op::Conv),
         ("convpx", Op::Conv),
-        ("spconvpx", Op::Conv),
+        ("spconv28", Op::Conv),
         ("winograd", Op::Conv),
         ("depthwise", Op::Depthwise),
         ("spdepthwise", Op::Depthwise),

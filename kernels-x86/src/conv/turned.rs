@@ -9,13 +9,12 @@
 //!
 //! A kept unit wants one word of every pixel. Where pixels are rows these lie in as many lines of the cache, and all of a
 //! chunk has to fit L1; side by side they are two lines, which may come from L2 ahead of their use, so that a chunk is
-//! longer and its addresses are short enough for one byte. Kernels whose vectors hold pixels ([`super::pixels`],
-//! [`super::few`]) stage the same way, and turn their sums back by the same transposition.
+//! longer and its addresses are short enough for one byte. Kernels whose vectors hold pixels ([`super::few`]) stage the same
+//! way, and turn their sums back by the same transposition.
 
 use super::Work;
-use crate::arithmetic::{Arithmetic, F32, I8Vnni};
+use crate::arithmetic::Arithmetic;
 use crate::finish::Isa;
-use crate::vector::V16;
 use core::arch::x86_64::*;
 
 /// Pixels of a tile of a sparse kernel that stages this way.
@@ -136,30 +135,6 @@ pub(super) unsafe fn stage<A: Arithmetic, const TO: usize>(
     }
 }
 
-/// Sums that may be had from a vector of words.
-///
-/// # Safety
-/// As [`Arithmetic`].
-pub(super) trait Turned: Arithmetic {
-    /// A pixel's sums.
-    unsafe fn sums(words: __m512i) -> Self::Sums;
-}
-
-impl Turned for F32<V16> {
-    #[inline(always)]
-    unsafe fn sums(words: __m512i) -> V16 {
-        // SAFETY: the trait's.
-        V16(unsafe { _mm512_castsi512_ps(words) })
-    }
-}
-
-impl Turned for I8Vnni<V16> {
-    #[inline(always)]
-    unsafe fn sums(words: __m512i) -> __m512i {
-        words
-    }
-}
-
 impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPARSE: bool>
     Work<'a, I, A, ROWS, LINES, SPARSE>
 {
@@ -192,7 +167,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
     #[inline(always)]
     pub(super) unsafe fn finish_turned(&self, block: usize, begin: usize, at: impl Fn(usize) -> *const u8)
     where
-        A: Turned,
+        A: Arithmetic<Sums = __m512i>,
     {
         let mut tile = *self.tile;
         // SAFETY: the caller's promise.
@@ -203,9 +178,9 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
             }
             tile.rows = (tile.rows - begin).min(16);
             let words = transposed::<4>(at);
-            let mut pixels = [[A::sums(words[0][0])]; 16];
+            let mut pixels = [[words[0][0]]; 16];
             for n in 1..16 {
-                pixels[n] = [A::sums(words[n / 4][n % 4])];
+                pixels[n] = [words[n / 4][n % 4]];
             }
             if A::finishes(&tile) {
                 A::finish(&pixels, &tile, block);
