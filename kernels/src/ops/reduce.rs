@@ -105,23 +105,21 @@ folded! {
     i64, |v| v as i64;
 }
 
-/// A sum of exponentials as `exp(peak) * sum`.
+/// What has been folded; a sum of exponentials is `exp(peak) * value`.
 #[derive(Clone, Copy)]
-struct Exponentials {
+struct Total {
+    value: f64,
     peak: f64,
-    sum: f64,
 }
 
-impl Exponentials {
-    const NONE: Self = Self { peak: f64::NEG_INFINITY, sum: 0.0 };
-
-    fn add(self, x: f64) -> Self {
+impl Total {
+    fn add_exponential(self, x: f64) -> Self {
         if x > self.peak {
-            return Self { peak: x, sum: self.sum * libm::exp(self.peak - x) + 1.0 };
+            return Self { peak: x, value: self.value * libm::exp(self.peak - x) + 1.0 };
         }
         // Equal peaks may be infinite, and have no difference then.
         let term = if x == self.peak { 1.0 } else { libm::exp(x - self.peak) };
-        Self { peak: self.peak, sum: self.sum + term }
+        Self { value: self.value + term, ..self }
     }
 }
 
@@ -144,26 +142,32 @@ unsafe fn float<T: Folded>(call: &Call, units: Range<usize>) {
 /// # Safety
 /// As [`Kernel::run`].
 unsafe fn general<T: Folded>(call: &Call, units: Range<usize>, function: ReduceFn) {
-    if function == ReduceFn::LogSumExp {
-        let step = |a: Exponentials, x: T| a.add(x.real());
-        let finish = |a: Exponentials, _| T::round(a.peak + libm::log(a.sum));
-        // SAFETY: the caller's promise.
-        return unsafe { reduce(call, units, Exponentials::NONE, step, finish) };
+    type Step = fn(Total, f64) -> Total;
+    macro_rules! step {
+        (|$a:ident, $x:ident| $value:expr) => {
+            |a, $x| {
+                let $a = a.value;
+                Total { value: $value, ..a }
+            }
+        };
     }
-    let (first, step): (_, fn(f64, f64) -> f64) = match function {
-        ReduceFn::Max => (f64::NEG_INFINITY, |a, x| if a > x || a.is_nan() { a } else { x }),
-        ReduceFn::Min => (f64::INFINITY, |a, x| if a < x || a.is_nan() { a } else { x }),
-        ReduceFn::Prod => (1.0, |a, x| a * x),
-        ReduceFn::L1 => (0.0, |a, x| a + libm::fabs(x)),
-        ReduceFn::L2 | ReduceFn::SumSquare => (0.0, |a, x| a + x * x),
-        _ => (0.0, |a, x| a + x),
+    let (first, step): (f64, Step) = match function {
+        ReduceFn::Max => (f64::NEG_INFINITY, step!(|a, x| if a > x || a.is_nan() { a } else { x })),
+        ReduceFn::Min => (f64::INFINITY, step!(|a, x| if a < x || a.is_nan() { a } else { x })),
+        ReduceFn::Prod => (1.0, step!(|a, x| a * x)),
+        ReduceFn::L1 => (0.0, step!(|a, x| a + libm::fabs(x))),
+        ReduceFn::L2 | ReduceFn::SumSquare => (0.0, step!(|a, x| a + x * x)),
+        ReduceFn::LogSumExp => (0.0, Total::add_exponential),
+        _ => (0.0, step!(|a, x| a + x)),
     };
-    let finish: fn(f64, f64) -> f64 = match function {
-        ReduceFn::Mean => |a, n| a / n,
-        ReduceFn::L2 => |a, _| libm::sqrt(a),
-        ReduceFn::LogSum => |a, _| libm::log(a),
-        _ => |a, _| a,
+    let finish: fn(Total, f64) -> f64 = match function {
+        ReduceFn::Mean => |a, n| a.value / n,
+        ReduceFn::L2 => |a, _| libm::sqrt(a.value),
+        ReduceFn::LogSum => |a, _| libm::log(a.value),
+        ReduceFn::LogSumExp => |a, _| a.peak + libm::log(a.value),
+        _ => |a, _| a.value,
     };
+    let first = Total { value: first, peak: f64::NEG_INFINITY };
     // SAFETY: the caller's promise.
     unsafe { reduce(call, units, first, |a, x: T| step(a, x.real()), |a, n| T::round(finish(a, n as f64))) };
 }
