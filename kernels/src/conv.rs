@@ -29,8 +29,11 @@ pub const ROOM: usize = 2048;
 const UNIT_BYTES: usize = 128 << 10;
 /// Whether calls may be shared: a WebAssembly module has one thread.
 const THREADS: bool = cfg!(not(target_family = "wasm"));
-/// Blocks of pixels that a call shared between threads has at least, if it has as many tiles.
+/// What the number of blocks of pixels is a multiple of, if a call is shared between threads and has as many tiles.
 const SHARED_BLOCKS: usize = 4;
+/// Products of a sum for each pixel above which threads share channels, not pixels: the weights, which all of them would read whole,
+/// outweigh what they would read from each other's caches.
+const SHARED_PIXELS: usize = 8;
 
 /// The last step of a convolution, as a kernel reads it.
 #[derive(Clone, Copy, Debug)]
@@ -386,24 +389,22 @@ struct Cut {
 }
 
 impl Cut {
-    /// As few blocks of pixels as `UNIT_BYTES` allows. A call that threads share has some at least: so each thread goes on with
-    /// the pixels that it has computed, not with a part of every pixel.
+    /// As few blocks of pixels as `UNIT_BYTES` allows. A call that threads share has some at least, of equal numbers for each: so
+    /// each thread goes on with the pixels that it has computed, not with a part of every pixel.
     #[inline(never)]
     fn new(call: &Call, rows: usize, panels: usize, shared: bool) -> Self {
         let p: &ConvParams = call.params();
         let spec = call.input(conv_input::WEIGHTS).layout.spec();
         let pixels = p.batch as usize * p.out_h as usize * p.out_w as usize;
-        let bytes = (p.kh as usize * p.kw as usize * p.kc as usize * spec.dtype.size()).max(1);
-        let most = (UNIT_BYTES / bytes).clamp(rows, rows.max(2048)).next_multiple_of(rows);
-        let least = if shared { SHARED_BLOCKS.min(pixels.div_ceil(rows)) } else { 1 };
-        let channels = spec.block * panels;
-        Self {
-            pixels,
-            rows,
-            blocks: pixels.div_ceil(most).max(least),
-            runs: (p.oc as usize).div_ceil(channels),
-            channels,
+        let run = p.kh as usize * p.kw as usize * p.kc as usize;
+        let most = (UNIT_BYTES / (run * spec.dtype.size()).max(1)).clamp(rows, rows.max(2048)).next_multiple_of(rows);
+        let mut blocks = pixels.div_ceil(most);
+        if shared && run <= SHARED_PIXELS.saturating_mul(pixels) {
+            let tiles = pixels.div_ceil(rows);
+            blocks = blocks.next_multiple_of(SHARED_BLOCKS.min(tiles)).min(tiles);
         }
+        let channels = spec.block * panels;
+        Self { pixels, rows, blocks, runs: (p.oc as usize).div_ceil(channels), channels }
     }
 
     fn units(&self, call: &Call) -> usize {
