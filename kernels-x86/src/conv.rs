@@ -27,7 +27,7 @@ use crate::arithmetic::{Arithmetic, F16, F32, I8Avx2, I8Vnni, Wide};
 use crate::finish::{Avx2, Avx512, Isa, Last};
 use crate::vector::{V4, V8, V16};
 use crate::{AVX2, AVX512, VNNI};
-use core::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+use core::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -488,7 +488,7 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
                 // SAFETY: the row exists; fetching ahead touches nothing, whatever the address.
                 unsafe {
                     let y = (*tile.y.add(row)).wrapping_add(block * Self::BLOCK * A::X_BYTES);
-                    _mm_prefetch::<_MM_HINT_ET0>(y.cast_const().cast());
+                    _mm_prefetch::<_MM_HINT_T0>(y.cast_const().cast());
                 }
             }
         }
