@@ -21,6 +21,7 @@
 //! parts at a time, so that the sums still hide the latency of the multiply-add.
 
 pub(crate) mod few;
+pub(crate) mod pixels;
 mod turned;
 
 use crate::arithmetic::{Arithmetic, F16, F32, I8Avx2, I8Vnni, Wide};

@@ -44,6 +44,7 @@ sparrow_kernels::lanes! {
 pub static CATALOGUE: Catalogue = &[
     winograd::CATALOGUE,
     conv::few::CATALOGUE,
+    conv::pixels::CATALOGUE,
     conv::VNNI_CATALOGUE,
     conv::AVX512_CATALOGUE,
     conv::AVX2_CATALOGUE,

@@ -56,6 +56,7 @@ fn names_follow_the_grammar() {
         ("spconv", Op::Conv),
         ("convpx", Op::Conv),
         ("spconv28", Op::Conv),
+        ("spconvpx", Op::Conv),
         ("winograd", Op::Conv),
         ("depthwise", Op::Depthwise),
         ("spdepthwise", Op::Depthwise),

@@ -96,7 +96,8 @@ impl<'a> Few<'a> {
             // Channels that do not exist are turned with the others.
             self.sums.add(channel * PIXELS).write_bytes(0, (LANES - channel) * PIXELS);
             for begin in (0..tile.rows).step_by(LANES) {
-                self.finish_turned(0, begin, |channel| self.sums.add(channel * PIXELS + begin).cast_const().cast());
+                let sums = |channel| self.sums.add(channel * PIXELS + begin).cast_const().cast();
+                Self::finish_turned(tile, 0, begin, sums);
             }
         }
     }

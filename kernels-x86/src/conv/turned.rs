@@ -9,13 +9,14 @@
 //!
 //! A kept unit wants one word of every pixel. Where pixels are rows these lie in as many lines of the cache, and all of a
 //! chunk has to fit L1; side by side they are two lines, which may come from L2 ahead of their use, so that a chunk is
-//! longer and its addresses are short enough for one byte. Kernels whose vectors hold pixels ([`super::few`]) stage the same
-//! way, and turn their sums back by the same transposition.
+//! longer and its addresses are short enough for one byte. Kernels whose vectors hold pixels ([`super::few`],
+//! [`super::pixels`]) stage the same way, and turn their sums back by the same transposition.
 
 use super::Work;
 use crate::arithmetic::Arithmetic;
 use crate::finish::Isa;
 use core::arch::x86_64::*;
+use sparrow_kernels::conv::Tile;
 
 /// Pixels of a tile of a sparse kernel that stages this way.
 pub(super) const ROWS: usize = 28;
@@ -160,17 +161,16 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
         }
     }
 
-    /// The last step of 16 pixels of a block, from the `begin`th on; `at` tells where the sums of each of its channels are.
+    /// The last step of 16 pixels of a block of 16 channels, from the `begin`th on; `at` tells where the sums of each of its channels
+    /// are.
     ///
     /// # Safety
-    /// As [`Self::run`]; the CPU has AVX-512, block and pixels exist.
+    /// As [`Micro::tile`](sparrow_kernels::conv::Micro::tile); the CPU has AVX-512, block and pixels exist.
     #[inline(always)]
-    pub(super) unsafe fn finish_turned(&self, block: usize, begin: usize, at: impl Fn(usize) -> *const u8)
-    where
-        A: Arithmetic<Sums = __m512i>,
-    {
-        let mut tile = *self.tile;
-        // SAFETY: the caller's promise.
+    pub(super) unsafe fn finish_turned(tile: &Tile, block: usize, begin: usize, at: impl Fn(usize) -> *const u8) {
+        const { assert!(size_of::<A::Sums>() == 64) };
+        let mut tile = *tile;
+        // SAFETY: the caller's promise; sums are a vector of words.
         unsafe {
             tile.y = tile.y.add(begin);
             if !tile.residual.is_null() {
@@ -178,9 +178,10 @@ impl<'a, I: Isa, A: Arithmetic, const ROWS: usize, const LINES: usize, const SPA
             }
             tile.rows = (tile.rows - begin).min(16);
             let words = transposed::<4>(at);
-            let mut pixels = [[words[0][0]]; 16];
+            let sums = |n: usize| core::mem::transmute_copy::<__m512i, A::Sums>(&words[n / 4][n % 4]);
+            let mut pixels = [[sums(0)]; 16];
             for n in 1..16 {
-                pixels[n] = [words[n / 4][n % 4]];
+                pixels[n] = [sums(n)];
             }
             if A::finishes(&tile) {
                 A::finish(&pixels, &tile, block);
