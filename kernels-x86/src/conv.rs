@@ -884,12 +884,15 @@ impl<A: Arithmetic, const R: usize, const C: usize> Held<A, R, C> {
     }
 }
 
-/// Whether a call's blocks keep so many units that tiles of 28 rows are faster than those of 14, which fill less of L1: more
-/// than 60, and a third of all.
+/// Whether a call's sparse blocks keep so many units on average.
+fn keeps(call: &Call, units: usize) -> bool {
+    index(call).is_some_and(|index| index.positions.len() >= units * (index.starts.len() - 1))
+}
+
+/// Whether they keep so many that tiles of 28 rows are faster than those of 14, which fill less of L1: 60, and a third of all.
 fn keeps_much(call: &Call) -> bool {
     let p: &ConvParams = call.params();
-    let units = p.kh as usize * p.kw as usize * p.kc as usize;
-    index(call).is_some_and(|index| index.positions.len() >= (index.starts.len() - 1) * (units / 3).max(60))
+    keeps(call, (p.kh as usize * p.kw as usize * p.kc as usize / 3).max(60))
 }
 
 /// Kernels of one catalogue: the channels of a tile, how many such may be merged, and the channels of a block; the rows of a
@@ -952,12 +955,6 @@ macro_rules! catalogue {
                         // Above the bits of `Arithmetic::hint` and `float_bits`, how many there were.
                         tile.hint += 4;
                     }
-                }
-
-                unsafe fn tile(tile: &Tile) {
-                    let mut buffers = Buffers::NEW;
-                    // SAFETY: the caller's promise.
-                    unsafe { Self::run(tile, &mut buffers) };
                 }
             }
         )*

@@ -179,11 +179,13 @@ pub trait Micro {
         0
     }
 
-    /// Computes one tile.
+    /// Computes one tile. A kernel has this or [`Self::tiles`].
     ///
     /// # Safety
     /// The tile's pointers are valid as its fields say, outputs are not aliased, and the CPU has the kernel's features.
-    unsafe fn tile(tile: &Tile);
+    unsafe fn tile(_tile: &Tile) {
+        unreachable!("it computes all tiles of a unit")
+    }
 
     /// Whether tiles of a convolution that are `ROWS` neighbours in a row may come to [`Self::tiles`] as strips, if any may.
     const STRIPS: Option<fn(&ConvParams) -> bool> = None;

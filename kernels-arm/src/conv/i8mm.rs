@@ -81,12 +81,6 @@ impl<const PAIRS: usize, const SPARSE: bool> Micro for Matrix<PAIRS, SPARSE> {
         unsafe { prepare_i8(tile, 4) }
     }
 
-    unsafe fn tile(tile: &Tile) {
-        let mut input = Some(Input::Runs);
-        // SAFETY: the caller's promise.
-        unsafe { Self::tiles(&mut { *tile }, |_| input.take()) }
-    }
-
     fn takes_lines(tile: &Tile) -> bool {
         tile.rows > 1 && tile.taps <= LINE_TAPS && is_quick(tile)
     }

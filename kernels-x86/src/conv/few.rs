@@ -250,12 +250,6 @@ impl Micro for ConvI8Few {
         unsafe { Few::prepare::<false>(tile) }
     }
 
-    unsafe fn tile(tile: &Tile) {
-        let mut buffers = Buffers::NEW;
-        // SAFETY: the caller's promise.
-        unsafe { Few::any(tile, &Input::Runs, &mut buffers) };
-    }
-
     #[inline(always)]
     unsafe fn tiles(tile: &mut Tile, mut next: impl FnMut(&mut Tile) -> Option<Input>) {
         let mut buffers = Buffers::NEW;

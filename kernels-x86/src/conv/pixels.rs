@@ -11,14 +11,14 @@
 //! A vector of channels would be half or three quarters empty. What vectors of pixels cost is a transposition on the way in,
 //! one for all blocks, and one on the way out.
 
-use super::{Buffers, Cursor, SCRATCH, Work};
+use super::{Buffers, Cursor, SCRATCH, Work, keeps};
 use crate::arithmetic::{Arithmetic, F32, I8Vnni};
 use crate::finish::Avx512;
 use crate::vector::{V4, V8, V16};
 use crate::{AVX512, VNNI};
 use core::arch::x86_64::*;
-use sparrow_kernels::conv::{Input, Micro, Tile, accepts, drive, index, units};
-use sparrow_kernels::{Call, Kernel, Layout, Op};
+use sparrow_kernels::conv::{Input, Micro, Tile, accepts, drive, units};
+use sparrow_kernels::{Kernel, Layout, Op};
 
 /// Pixels of a vector, and channels of one on the way out.
 const LANES: usize = 16;
@@ -179,11 +179,6 @@ impl<'a, A: OnPixels> Pixels<'a, A> {
     }
 }
 
-/// Whether blocks keep so many units on average.
-fn keeps(call: &Call, units: usize) -> bool {
-    index(call).is_some_and(|index| index.positions.len() >= units * (index.starts.len() - 1))
-}
-
 /// Kernels: the channels of a block, and the units it has to keep for the sums to be worth turning.
 macro_rules! catalogue {
     ($(#[$doc:meta])* $($name:literal, $micro:ident, $layout:ident, $arithmetic:ty, $block:literal, $least:literal, $requires:expr, $features:literal;)*) => {
@@ -226,12 +221,6 @@ macro_rules! catalogue {
                         // SAFETY: the caller's promise.
                         unsafe { Self::run(tile, &mut buffers) };
                     }
-                }
-
-                unsafe fn tile(tile: &Tile) {
-                    let mut buffers = Buffers::NEW;
-                    // SAFETY: the caller's promise.
-                    unsafe { Self::run(tile, &mut buffers) };
                 }
             }
         )*

@@ -290,11 +290,23 @@ fn in_order([mut a, mut b, mut c, mut d]: [V16; N]) -> [V16; N] {
     [a, b, c, d]
 }
 
+/// Writes a body down for each column that outputs `$s` columns apart read, `$c` being its number. As a loop the compiler would keep
+/// it, and sums in memory.
+macro_rules! columns {
+    ($s:ident, $c:ident, $body:block) => { columns!($s, $c, $body, 0 1 2 3 4 5 6 7 8) };
+    ($s:ident, $c:ident, $body:block, $($n:literal)+) => {
+        $(if $n < (N - 1) * $s + 3 {
+            let $c = $n;
+            $body
+        })+
+    };
+}
+
 /// f32, or f16 with f32 sums.
 pub(super) struct Float<E>(PhantomData<E>);
 
 macro_rules! float {
-    ($d:tt $element:ty, $dtype:ident, $load:ident, $store:ident) => {
+    ($element:ty, $dtype:ident, $load:ident, $store:ident) => {
         impl Square for Float<$element> {
             const DTYPE: DType = DType::$dtype;
             const BYTES: usize = size_of::<$element>();
@@ -318,27 +330,21 @@ macro_rules! float {
                         taps[n / 3][n % 3] = V16::$load(weights.cast::<$element>().add(n * BLOCK));
                     }
                     let mut sums = [[V16::load(row.bias.cast::<f32>().add(first)); N]; R];
-                    // As a loop the compiler would keep it, and sums in memory.
-                    macro_rules! columns {
-                        ($d($d c:literal)+) => { $d(if $d c < (N - 1) * S + 3 {
-                            for input in 0..R + 2 {
-                                let x = V16::$load(table[$d c][input].cast::<$element>().add(first));
-                                for n in 0..N {
-                                    if $d c >= n * S && $d c < n * S + 3 {
-                                        for r in 0..R {
-                                            if input >= r && input < r + 3 {
-                                                sums[r][n] = x.mul_add(taps[input - r][$d c - n * S], sums[r][n]);
-                                            }
-                                        }
+                    columns!(S, column, {
+                        for input in 0..R + 2 {
+                            let x = V16::$load(table[column][input].cast::<$element>().add(first));
+                            for n in 0..N {
+                                for r in 0..R {
+                                    if column >= n * S && column < n * S + 3 && input >= r && input < r + 3 {
+                                        sums[r][n] = x.mul_add(taps[input - r][column - n * S], sums[r][n]);
                                     }
                                 }
                             }
-                            for r in 0..R {
-                                sums[r] = in_order(sums[r]);
-                            }
-                        })+ };
-                    }
-                    columns!(0 1 2 3 4 5 6 7 8);
+                        }
+                        for r in 0..R {
+                            sums[r] = in_order(sums[r]);
+                        }
+                    });
                     let (lo, hi) = (V16::splat(row.epilogue.lo), V16::splat(row.epilogue.hi));
                     for r in 0..R {
                         let y = y[r].cast::<$element>().add(first);
@@ -354,8 +360,8 @@ macro_rules! float {
     };
 }
 
-float!($ f32, F32, load, store);
-float!($ u16, F16, load_f16, store_f16);
+float!(f32, F32, load, store);
+float!(u16, F16, load_f16, store_f16);
 
 /// int8.
 pub(super) struct I8;
@@ -406,33 +412,29 @@ unsafe fn half<const R: usize, const S: usize, const LAST: bool>(
                 }
             }
         }
-        // As a loop the compiler would keep it, and sums in memory.
-        macro_rules! columns {
-            ($($c:literal)+) => { $(if $c < (N - 1) * S + 3 {
-                let load = |input: usize| _mm512_loadu_si512(table[$c][input].add(first).cast());
-                let rows = [load(0), load(1), load(2), load(R + 1)];
-                let (upper, lower) = if LAST {
-                    (_mm512_unpackhi_epi8(rows[0], rows[1]), _mm512_unpackhi_epi8(rows[2], rows[3]))
-                } else {
-                    (_mm512_unpacklo_epi8(rows[0], rows[1]), _mm512_unpacklo_epi8(rows[2], rows[3]))
-                };
-                let shift = _mm512_set1_epi8(-128);
-                let x = [
-                    _mm512_xor_si512(_mm512_unpacklo_epi16(upper, lower), shift),
-                    _mm512_xor_si512(_mm512_unpackhi_epi16(upper, lower), shift),
-                ];
-                for n in 0..N {
-                    if $c >= n * S && $c < n * S + 3 {
-                        for r in 0..R {
-                            for v in 0..2 {
-                                sums[r][n][v] = _mm512_dpbusd_epi32(sums[r][n][v], x[v], taps[r][$c - n * S][v]);
-                            }
+        columns!(S, column, {
+            let load = |input: usize| _mm512_loadu_si512(table[column][input].add(first).cast());
+            let rows = [load(0), load(1), load(2), load(R + 1)];
+            let (upper, lower) = if LAST {
+                (_mm512_unpackhi_epi8(rows[0], rows[1]), _mm512_unpackhi_epi8(rows[2], rows[3]))
+            } else {
+                (_mm512_unpacklo_epi8(rows[0], rows[1]), _mm512_unpacklo_epi8(rows[2], rows[3]))
+            };
+            let shift = _mm512_set1_epi8(-128);
+            let x = [
+                _mm512_xor_si512(_mm512_unpacklo_epi16(upper, lower), shift),
+                _mm512_xor_si512(_mm512_unpackhi_epi16(upper, lower), shift),
+            ];
+            for n in 0..N {
+                if column >= n * S && column < n * S + 3 {
+                    for r in 0..R {
+                        for v in 0..2 {
+                            sums[r][n][v] = _mm512_dpbusd_epi32(sums[r][n][v], x[v], taps[r][column - n * S][v]);
                         }
                     }
                 }
-            })+ };
-        }
-        columns!(0 1 2 3 4 5 6 7 8);
+            }
+        });
         let factors = [_mm512_castsi512_ps(prepared(4, 0)), _mm512_castsi512_ps(prepared(4, 1))];
         let mut words = [[zero; N]; R];
         for r in 0..R {
