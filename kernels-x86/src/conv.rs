@@ -20,6 +20,7 @@
 //! A last tile of few rows, down to the single row of a fully connected layer, is computed with fewer rows and more
 //! parts at a time, so that the sums still hide the latency of the multiply-add.
 
+pub(crate) mod bytes;
 pub(crate) mod few;
 pub(crate) mod pixels;
 mod turned;

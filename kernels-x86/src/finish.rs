@@ -46,22 +46,100 @@ pub(crate) struct Plain {
 /// multiplied by its factor.
 ///
 /// # Safety
-/// The CPU has AVX-512; so many factors, unless they are null, and integer biases are readable, rounded up to 16.
+/// So many factors, unless they are null, and integer biases are readable.
 #[inline(always)]
 pub(crate) unsafe fn are_small(factors: *const f32, bias: *const u8, channels: usize, products: usize) -> bool {
-    let mut small = !factors.is_null();
-    for n in (0..if small { channels } else { 0 }).step_by(16) {
+    if factors.is_null() {
+        return false;
+    }
+    let products = products as f32 * 32768.0;
+    let mut small = true;
+    for n in 0..channels {
         // SAFETY: the caller's promise.
-        unsafe {
-            let factors = _mm512_maskz_loadu_ps(crate::vector::first(channels - n), factors.add(n));
-            let bias = _mm512_abs_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(bias.add(4 * n).cast())));
-            let most = _mm512_add_ps(bias, _mm512_set1_ps(products as f32 * 32768.0));
-            // Half of what an integer holds: what is rounded here is far less.
-            small &= _mm512_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_abs_ps(_mm512_mul_ps(most, factors)), _mm512_set1_ps(1e9))
-                == !0;
-        }
+        let (factor, bias) = unsafe { (*factors.add(n), bias.cast::<i32>().add(n).read_unaligned()) };
+        // Half of what an integer holds: what is rounded here is far less.
+        small &= (((bias as f32).abs() + products) * factor).abs() < 1e9;
     }
     small
+}
+
+/// The same as [`Plain`] with AVX2: four pixels of 8 channels.
+#[derive(Clone, Copy)]
+pub(crate) struct PlainAvx2 {
+    lo: __m256i,
+    hi: __m256i,
+    zero: __m256i,
+}
+
+impl PlainAvx2 {
+    /// # Safety
+    /// The CPU has AVX2.
+    #[inline(always)]
+    pub unsafe fn new(epilogue: &Epilogue) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self {
+                lo: _mm256_set1_epi8(code(epilogue.lo, epilogue)),
+                hi: _mm256_set1_epi8(code(epilogue.hi, epilogue)),
+                zero: _mm256_set1_epi16(epilogue.y_zero as i16),
+            }
+        }
+    }
+
+    /// The values and a residual, within what an integer holds.
+    ///
+    /// # Safety
+    /// The CPU has AVX2; the residual has 8 channels.
+    #[inline(always)]
+    pub unsafe fn add_residual(&self, values: __m256, from: *const u8, epilogue: &Epilogue) -> __m256 {
+        // SAFETY: the caller's promise. No fused multiply-add: the result is the same on every machine.
+        unsafe {
+            let code = _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()));
+            let code = _mm256_sub_epi32(code, _mm256_set1_epi32(epilogue.residual_zero));
+            let residual = _mm256_mul_ps(_mm256_cvtepi32_ps(code), _mm256_set1_ps(epilogue.residual_scale));
+            // A residual's factor may be anything. A NaN, the second operand of a minimum, becomes the least integer.
+            _mm256_min_ps(_mm256_set1_ps(epilogue.hi), _mm256_add_ps(values, residual))
+        }
+    }
+
+    /// Rounds the values, and stores the first `count` of four pixels.
+    ///
+    /// # Safety
+    /// The CPU has AVX2; so many pixels may be written 8 channels.
+    #[inline(always)]
+    pub unsafe fn store(&self, values: [__m256; 4], y: [*mut u8; 4], count: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut codes = [self.zero; 4];
+            for n in 0..4 {
+                codes[n] = _mm256_cvtps_epi32(values[n]);
+            }
+            let words = [
+                _mm256_adds_epi16(_mm256_packs_epi32(codes[0], codes[1]), self.zero),
+                _mm256_adds_epi16(_mm256_packs_epi32(codes[2], codes[3]), self.zero),
+            ];
+            let codes = _mm256_min_epi8(_mm256_max_epi8(_mm256_packs_epi16(words[0], words[1]), self.lo), self.hi);
+            // Four channels of each pixel are in the lower half, four in the upper.
+            let (low, high) = (_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes));
+            let pairs = [_mm_unpacklo_epi32(low, high), _mm_unpackhi_epi32(low, high)];
+            for n in 0..if count < 4 { count } else { 4 } {
+                if n % 2 == 0 {
+                    _mm_storel_epi64(y[n].cast(), pairs[n / 2]);
+                } else {
+                    _mm_storeh_pd(y[n].cast(), _mm_castsi128_pd(pairs[n / 2]));
+                }
+            }
+        }
+    }
+}
+
+/// The code of a bound.
+#[inline(always)]
+fn code(bound: f32, epilogue: &Epilogue) -> i8 {
+    // SAFETY: every x86-64 CPU has SSE2.
+    let code = unsafe { _mm_cvtss_si32(_mm_set_ss(bound)) };
+    // Bounds of an output of other numbers, which does not use them, may be anything.
+    code.wrapping_add(epilogue.y_zero).clamp(-128, 127) as i8
 }
 
 /// The bits of the float 2^23.
@@ -74,12 +152,11 @@ impl Plain {
     pub unsafe fn new(epilogue: &Epilogue) -> Self {
         // SAFETY: the caller's promise.
         unsafe {
-            let code = |bound: f32| {
-                // Bounds of an output of other numbers, which does not use them, may be anything.
-                let code = _mm_cvtss_i32(_mm_set_ss(bound)).wrapping_add(epilogue.y_zero);
-                _mm512_set1_epi8(code.clamp(-128, 127) as i8)
-            };
-            Self { lo: code(epilogue.lo), hi: code(epilogue.hi), zero: _mm512_set1_epi16(epilogue.y_zero as i16) }
+            Self {
+                lo: _mm512_set1_epi8(code(epilogue.lo, epilogue)),
+                hi: _mm512_set1_epi8(code(epilogue.hi, epilogue)),
+                zero: _mm512_set1_epi16(epilogue.y_zero as i16),
+            }
         }
     }
 

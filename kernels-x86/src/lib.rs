@@ -47,6 +47,7 @@ pub static CATALOGUE: Catalogue = &[
     conv::pixels::CATALOGUE,
     conv::VNNI_CATALOGUE,
     conv::AVX512_CATALOGUE,
+    conv::bytes::CATALOGUE,
     conv::AVX2_CATALOGUE,
     depthwise::VNNI_CATALOGUE,
     depthwise::AVX512_CATALOGUE,

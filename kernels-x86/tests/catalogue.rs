@@ -1,7 +1,7 @@
 //! Every kernel of the catalogue against the scalar one, with all of the CPU's features and with AVX-512 masked off.
 #![cfg(target_arch = "x86_64")]
 
-use sparrow_kernels::{Features, Op};
+use sparrow_kernels::{Features, Layout, Op};
 use sparrow_kernels_x86::{CATALOGUE, detect};
 use sparrow_testkit::{compare, compare_cases, conv};
 
@@ -50,13 +50,46 @@ fn the_pixels_of_a_row_may_be_one() {
 }
 
 #[test]
+fn byte_products_are_exact() {
+    // Pairs of weights whose sums lie around what 16 bits hold with the greatest activations, and the greatest of all.
+    const PAIRS: [[f32; 2]; 8] = [
+        [64.0, 64.0],
+        [64.0, 65.0],
+        [-64.0, -64.0],
+        [-65.0, -64.0],
+        [127.0, -128.0],
+        [0.0, 1.0],
+        [127.0, 127.0],
+        [-128.0, -128.0],
+    ];
+    let dense = |case: &conv::ConvCase| case.layout == Layout::DenseI8 && case.params.kc >= 16;
+    let cases = [127.0, 126.0, 76.0, 0.0, -1.0, -2.0, -128.0].into_iter().flat_map(|x| {
+        conv::cases().filter(dense).map(move |mut case| {
+            case.x.fill(x);
+            for (n, weight) in case.weights.iter_mut().enumerate() {
+                // The last pairs are rare, so that the kernel for small weights takes the case.
+                let pair = if n / 2 % 41 < 2 { n / 2 % 8 } else { n / 2 % 6 };
+                *weight = if n / 2 % 3 == 0 { PAIRS[pair][n % 2] } else { 1.0 };
+            }
+            case.to_case()
+        })
+    });
+    let report = compare_cases(CATALOGUE, detect().without(AVX512), cases);
+    assert!(report.kernels.iter().all(|kernel| kernel.failed == 0), "{report}");
+    let ran = |kernel: &sparrow_testkit::KernelReport| kernel.name == "convbytes_i8_b16_avx2" && kernel.cases > 100;
+    assert!(report.kernels.iter().any(ran), "{report}");
+}
+
+#[test]
 fn names_follow_the_grammar() {
     let operations: &[(&str, Op)] = &[
         ("conv", Op::Conv),
         ("spconv", Op::Conv),
         ("convpx", Op::Conv),
+        ("convbytes", Op::Conv),
         ("spconv28", Op::Conv),
         ("spconvpx", Op::Conv),
+        ("spconvbytes", Op::Conv),
         ("winograd", Op::Conv),
         ("depthwise", Op::Depthwise),
         ("spdepthwise", Op::Depthwise),
