@@ -24,7 +24,7 @@ use sparrow_kernels::{Activation, Call, ConvParams, DType, Kernel, Layout, Op, c
 
 /// Pixels of a tile.
 const ROWS: usize = 12;
-/// Output channels of a column, which is half a block.
+/// Output channels of a column: a block, or half of one.
 const LANES: usize = 8;
 /// Columns of a tile.
 const COLUMNS: usize = 16;
@@ -35,8 +35,8 @@ const PITCH: usize = (UNITS + 1).next_multiple_of(64);
 /// Bytes from a staged pixel to the next: an odd number of cache lines.
 const STRIDE: usize = UNITS * 4;
 const _: () = assert!(STRIDE % 128 == 64);
-/// Bytes of a unit's weights of a block.
-const UNIT_BYTES: usize = 64;
+/// Bytes of a unit's weights of a column.
+const UNIT_BYTES: usize = 4 * LANES;
 /// A greatest pair that few units pass where weights are many small ones and few great ones, as trained weights are.
 const COMMON: u8 = 190;
 
@@ -58,7 +58,7 @@ struct Work {
     /// Of each column, the greatest pair of each unit, 255 for 256 too and where there is no unit.
     greatest: Room<u8, { COLUMNS * PITCH }>,
     /// Sparse: of each block, where a unit lies in a staged pixel.
-    places: Room<u16, { COLUMNS / 2 * UNITS }>,
+    places: Room<u16, { COLUMNS * UNITS }>,
     columns: Room<Column, COLUMNS>,
     /// Sums of a block, `[ROWS][16]`, where the last step wants them in memory.
     sums: Room<u32, { ROWS * 2 * LANES }>,
@@ -68,17 +68,17 @@ impl Work {
     const NEW: Self =
         Self { x: Room::NEW, greatest: Room::NEW, places: Room::NEW, columns: Room::NEW, sums: Room::NEW };
 
-    /// Looks at the weights of all columns.
+    /// Looks at the weights of all columns, `PARTS` to a block.
     ///
     /// # Safety
     /// As [`Micro::tiles`], before the first tile; the CPU has AVX2; the reduction has at most [`UNITS`] units.
     #[inline(always)]
-    unsafe fn begin<const SPARSE: bool>(&mut self, tile: &Tile) {
+    unsafe fn begin<const PARTS: usize, const SPARSE: bool>(&mut self, tile: &Tile) {
         let (mut weights, mut counts, mut positions) = (tile.weights, tile.counts, tile.positions);
         let per_tap = tile.kc.div_ceil(4);
         // SAFETY: the caller's promise; there is a count for every block and tap, and so many positions and units of weights.
         unsafe {
-            for block in 0..tile.channels.div_ceil(2 * LANES) {
+            for block in 0..tile.channels.div_ceil(PARTS * LANES) {
                 let mut units = tile.taps * per_tap;
                 if SPARSE {
                     let places = self.places.start().add(block * UNITS);
@@ -92,17 +92,18 @@ impl Work {
                     counts = counts.add(tile.taps);
                     positions = positions.add(units);
                 }
-                for column in [2 * block, 2 * block + 1] {
-                    let weights = weights.add(column % 2 * UNIT_BYTES / 2);
+                for part in 0..PARTS {
+                    let column = block * PARTS + part;
+                    let weights = weights.add(part * UNIT_BYTES);
                     let mut bias = [0; LANES];
                     let greatest = self.greatest.start().add(column * PITCH);
                     greatest.add(units / 64 * 64).write_bytes(255, 64);
-                    let shift = look(weights, units, greatest);
+                    let shift = look::<PARTS>(weights, units, greatest);
                     let before = _mm256_loadu_si256(tile.bias.add(column * LANES * 4).cast());
                     _mm256_storeu_si256(bias.as_mut_ptr().cast(), _mm256_sub_epi32(before, shift));
                     self.columns.start().add(column).write(Column { weights, bias, units });
                 }
-                weights = weights.add(if SPARSE { units * UNIT_BYTES } else { tile.panel_stride });
+                weights = weights.add(if SPARSE { units * PARTS * UNIT_BYTES } else { tile.panel_stride });
             }
         }
     }
@@ -112,7 +113,7 @@ impl Work {
     /// # Safety
     /// As [`Micro::tile`]; [`Self::begin`] has looked at the weights.
     #[inline(always)]
-    unsafe fn tile<const R: usize, const SPARSE: bool>(&mut self, tile: &Tile) {
+    unsafe fn tile<const R: usize, const PARTS: usize, const SPARSE: bool>(&mut self, tile: &Tile) {
         // SAFETY: the caller's promise.
         unsafe {
             let limit = (((1 << 15) - 1) / i32::from(self.stage::<R>(tile)).max(1)).min(254) as u8;
@@ -120,7 +121,7 @@ impl Work {
             let whole = tile.channels.is_multiple_of(LANES);
             let direct = whole && clamp && tile.epilogue.output == DType::I8 as u32 && tile.hint % 2 == 1;
             for column in 0..tile.channels.div_ceil(LANES) {
-                let sums = self.column::<R, SPARSE>(column, limit);
+                let sums = self.column::<R, PARTS, SPARSE>(column, limit);
                 if direct && tile.residual.is_null() {
                     finish::<R, false>(&sums, tile, column);
                 } else if direct {
@@ -184,12 +185,12 @@ impl Work {
     /// # Safety
     /// As [`Self::tile`]; the column exists, and the tile is staged.
     #[inline(always)]
-    unsafe fn column<const R: usize, const SPARSE: bool>(&mut self, column: usize, limit: u8) -> [__m256i; R] {
+    unsafe fn column<const R: usize, const PARTS: usize, const SPARSE: bool>(&mut self, column: usize, limit: u8) -> [__m256i; R] {
         // SAFETY: the caller's promise; greatest pairs are readable up to a multiple of 64, and places are inside a pixel.
         unsafe {
             let x = self.x.start().cast_const();
             let greatest = self.greatest.start().add(column * PITCH).cast_const();
-            let places = self.places.start().add(column / 2 * UNITS).cast_const();
+            let places = self.places.start().add(column / PARTS * UNITS).cast_const();
             let Column { weights, units, .. } = *self.columns.start().add(column);
             let mut sums = [_mm256_loadu_si256((&raw const (*self.columns.start().add(column)).bias).cast()); R];
             let limit = _mm256_set1_epi8(limit as i8);
@@ -201,7 +202,7 @@ impl Work {
                 while left != 0 {
                     let unit = begin + left.trailing_zeros() as usize;
                     left &= left - 1;
-                    let w = weights.add(unit * UNIT_BYTES);
+                    let w = weights.add(unit * PARTS * UNIT_BYTES);
                     _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD).cast());
                     let w = _mm256_loadu_si256(w.cast());
                     let x = held(x.add(4 * if SPARSE { usize::from(*places.add(unit)) } else { unit }));
@@ -221,7 +222,7 @@ impl Work {
                 while left != 0 {
                     let unit = begin + left.trailing_zeros() as usize;
                     left &= left - 1;
-                    let w = _mm256_loadu_si256(weights.add(unit * UNIT_BYTES).cast());
+                    let w = _mm256_loadu_si256(weights.add(unit * PARTS * UNIT_BYTES).cast());
                     let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w));
                     let odd = _mm256_srai_epi16::<8>(w);
                     let x = held(x.add(4 * if SPARSE { usize::from(*places.add(unit)) } else { unit }));
@@ -334,7 +335,7 @@ unsafe fn safe(greatest: *const u8, limit: __m256i) -> u64 {
 /// # Safety
 /// The CPU has AVX2; so many units of weights are readable, and as many greatest pairs may be written.
 #[inline(always)]
-unsafe fn look(weights: *const u8, units: usize, greatest: *mut u8) -> __m256i {
+unsafe fn look<const PARTS: usize>(weights: *const u8, units: usize, greatest: *mut u8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe {
         let (zero, ones) = (_mm256_setzero_si256(), _mm256_set1_epi8(1));
@@ -343,7 +344,7 @@ unsafe fn look(weights: *const u8, units: usize, greatest: *mut u8) -> __m256i {
             let (mut pairs, mut sum) = ([zero; 4], zero);
             for n in 0..4 {
                 if begin + n < units {
-                    let w = _mm256_loadu_si256(weights.add((begin + n) * UNIT_BYTES).cast());
+                    let w = _mm256_loadu_si256(weights.add((begin + n) * PARTS * UNIT_BYTES).cast());
                     let both = _mm256_maddubs_epi16(ones, w);
                     let above = _mm256_maddubs_epi16(ones, _mm256_max_epi8(w, zero));
                     pairs[n] = _mm256_max_epi16(above, _mm256_sub_epi16(above, both));
@@ -391,12 +392,12 @@ unsafe fn are_common(weights: &[u8]) -> bool {
     let units = (weights.len() / UNIT_BYTES).min(PITCH);
     let mut greatest = [0; PITCH];
     // SAFETY: so many units are there; the CPU has AVX2.
-    unsafe { look(weights.as_ptr(), units, greatest.as_mut_ptr()) };
+    unsafe { look::<1>(weights.as_ptr(), units, greatest.as_mut_ptr()) };
     2 * greatest.iter().filter(|&&greatest| greatest > COMMON).count() <= units
 }
 
 macro_rules! catalogue {
-    ($(#[$doc:meta])* $($name:literal, $micro:ident, $layout:ident, $sparse:literal;)*) => {
+    ($(#[$doc:meta])* $($name:literal, $micro:ident, $layout:ident, $parts:literal, $sparse:literal;)*) => {
         $(
             struct $micro;
 
@@ -406,7 +407,7 @@ macro_rules! catalogue {
                 #[target_feature(enable = "avx2,fma,f16c")]
                 unsafe fn begin(tile: &Tile, work: &mut Work) {
                     // SAFETY: the caller's promise.
-                    unsafe { work.begin::<$sparse>(tile) }
+                    unsafe { work.begin::<$parts, $sparse>(tile) }
                 }
 
                 /// # Safety
@@ -416,9 +417,9 @@ macro_rules! catalogue {
                     // SAFETY: the caller's promise.
                     unsafe {
                         match tile.rows {
-                            1 => work.tile::<1, $sparse>(tile),
-                            2..=6 => work.tile::<6, $sparse>(tile),
-                            _ => work.tile::<ROWS, $sparse>(tile),
+                            1 => work.tile::<1, $parts, $sparse>(tile),
+                            2..=6 => work.tile::<6, $parts, $sparse>(tile),
+                            _ => work.tile::<ROWS, $parts, $sparse>(tile),
                         }
                     }
                 }
@@ -426,7 +427,7 @@ macro_rules! catalogue {
 
             impl Micro for $micro {
                 const ROWS: usize = ROWS;
-                const PANELS: usize = COLUMNS / 2;
+                const PANELS: usize = COLUMNS / $parts;
 
                 #[target_feature(enable = "avx2,fma,f16c")]
                 unsafe fn prepare(tile: &Tile) -> u32 {
@@ -462,6 +463,7 @@ macro_rules! catalogue {
 
 catalogue! {
     /// What goes before [`super::AVX2_CATALOGUE`].
-    "convbytes_i8_b16_avx2", ConvI8, DenseI8, false;
-    "spconvbytes_i8_b16_avx2", SpconvI8, SparseI8B16, true;
+    "convbytes_i8_b16_avx2", ConvI8, DenseI8, 2, false;
+    "spconvbytes_i8_b16_avx2", SpconvI8B16, SparseI8B16, 2, true;
+    "spconvbytes_i8_b8_avx2", SpconvI8B8, SparseI8B8, 1, true;
 }

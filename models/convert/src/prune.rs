@@ -60,12 +60,12 @@ const LEAST_WEIGHTS: usize = 2048;
 /// one line through them for each block size. Other instruction sets differ; `sparrow bench` tells.
 fn predicted_time(precision: Precision, block: usize, kept: f64) -> f64 {
     let (slope, constant) = match (precision, block) {
-        (Precision::I8, 16) => (0.94, 0.155),
-        (Precision::I8, 8) => (0.90, 0.175),
-        (Precision::I8, _) => (1.02, 0.23),
-        (_, 16) => (0.90, 0.06),
-        (_, 8) => (1.09, 0.115),
-        _ => (2.22, 0.13),
+        (Precision::I8, 16) => (0.95, 0.095),
+        (Precision::I8, 8) => (0.95, 0.085),
+        (Precision::I8, _) => (1.19, 0.265),
+        (_, 16) => (1.01, 0.025),
+        (_, 8) => (1.24, 0.1),
+        _ => (2.73, 0.095),
     };
     slope * kept + constant
 }
