@@ -7,10 +7,12 @@
 //! int8 VNNI  x: i8 + 128 as u8         w: i8, [channel][4]                            sum += vpdpbusd(broadcast(4 x), w)
 //! ```
 //!
-//! `pmaddubsw`, the byte multiply of AVX2, saturates, so AVX2 multiplies words: exact for every input, and as fast, since
-//! `pmaddubsw` needs a second multiply to widen its sums. Each of its results is a sum over half a unit; the two halves
+//! `pmaddubsw`, the byte multiply of AVX2, saturates, so AVX2 multiplies words here, exact for every input; [`bytes`] is faster
+//! where most weights are small ones. Each of `pmaddwd`'s results is a sum over half a unit; the two halves
 //! of a channel meet in [`Arithmetic::store`]. `vpdpbusd` wants one unsigned operand: activations are shifted by 128 when
 //! they are staged, and 128 times the sum of a channel's weights is taken off its bias, once for all tiles of a unit of work.
+//!
+//! [`bytes`]: super::conv::bytes
 
 use crate::finish::{Plain, TWO_23, are_small, store_codes, store_whole};
 use crate::vector::{Edge, Two, V4, V8, V16, Vector};

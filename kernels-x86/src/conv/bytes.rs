@@ -185,7 +185,11 @@ impl Work {
     /// # Safety
     /// As [`Self::tile`]; the column exists, and the tile is staged.
     #[inline(always)]
-    unsafe fn column<const R: usize, const PARTS: usize, const SPARSE: bool>(&mut self, column: usize, limit: u8) -> [__m256i; R] {
+    unsafe fn column<const R: usize, const PARTS: usize, const SPARSE: bool>(
+        &mut self,
+        column: usize,
+        limit: u8,
+    ) -> [__m256i; R] {
         // SAFETY: the caller's promise; greatest pairs are readable up to a multiple of 64, and places are inside a pixel.
         unsafe {
             let x = self.x.start().cast_const();
