@@ -38,7 +38,9 @@ const _: () = assert!(STRIDE % 128 == 64);
 /// Bytes of a unit's weights of a column.
 const UNIT_BYTES: usize = 4 * LANES;
 /// A greatest pair that few units pass where weights are many small ones and few great ones, as trained weights are.
-const COMMON: u8 = 190;
+const COMMON: i16 = 190;
+/// Units that are looked at, about, to see whether they do.
+const LOOKED_AT: usize = 512;
 
 /// 8 channels of a tile.
 #[derive(Clone, Copy)]
@@ -383,21 +385,24 @@ fn suits(call: &Call) -> bool {
     let p: &ConvParams = call.params();
     let units = (p.kh as usize * p.kw as usize).saturating_mul((p.kc as usize).div_ceil(4));
     let pixels = p.batch as usize * p.out_h as usize * p.out_w as usize;
-    // SAFETY: the catalogue is one of a CPU that has AVX2.
-    (1..=UNITS).contains(&units) && pixels >= 2 * ROWS && unsafe { are_common(call.input(conv_input::WEIGHTS).bytes) }
+    (1..=UNITS).contains(&units) && pixels >= 2 * ROWS && are_common(call.input(conv_input::WEIGHTS).bytes)
 }
 
-/// Whether at most half of the first units of packed weights has a pair that is greater than [`COMMON`].
-///
-/// # Safety
-/// The CPU has AVX2.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn are_common(weights: &[u8]) -> bool {
-    let units = (weights.len() / UNIT_BYTES).min(PITCH);
-    let mut greatest = [0; PITCH];
-    // SAFETY: so many units are there; the CPU has AVX2.
-    unsafe { look::<1>(weights.as_ptr(), units, greatest.as_mut_ptr()) };
-    2 * greatest.iter().filter(|&&greatest| greatest > COMMON).count() <= units
+/// Whether at most half of some units of packed weights, from all over, have a pair that is greater than [`COMMON`].
+fn are_common(weights: &[u8]) -> bool {
+    let is_great = |unit: &[u8]| {
+        unit.chunks_exact(2).any(|pair| {
+            let [a, b] = [pair[0], pair[1]].map(|weight| i16::from(weight as i8));
+            a.max(0) + b.max(0) > COMMON || a.min(0) + b.min(0) < -COMMON
+        })
+    };
+    let every = (weights.len() / UNIT_BYTES / LOOKED_AT).max(1);
+    let (mut units, mut great) = (0, 0);
+    for unit in weights.chunks_exact(UNIT_BYTES).step_by(every) {
+        units += 1;
+        great += usize::from(is_great(unit));
+    }
+    2 * great <= units
 }
 
 macro_rules! catalogue {
