@@ -19,7 +19,8 @@ fn all() -> Features {
     if std::arch::is_aarch64_feature_detected!("sve") { detect().union(Features::SVE) } else { detect() }
 }
 
-/// The kernels to compare and the cases for them: all, or those beside the one set that `SPARROW_COMPARED_SET` names.
+/// The kernels to compare and the cases for them: all, or those in one list with the set that
+/// `SPARROW_COMPARED_SET` names.
 fn compared() -> (Catalogue, Box<dyn Iterator<Item = Case>>) {
     let set = std::env::var("SPARROW_COMPARED_SET").unwrap_or_default();
     if set.is_empty() {
@@ -29,7 +30,7 @@ fn compared() -> (Catalogue, Box<dyn Iterator<Item = Case>>) {
     let compared: Vec<_> = CATALOGUE.iter().copied().filter(of_set).collect();
     assert!(!compared.is_empty(), "there is no set '{set}'");
     assert!(compared.iter().copied().flatten().all(|kernel| [Op::Conv, Op::Depthwise].contains(&kernel.op)));
-    println!("kernels of {set} alone are compared");
+    println!("kernels of {set} alone, and those in one list with them, are compared");
     (compared.leak(), Box::new(conv::cases().map(|case| case.to_case())))
 }
 

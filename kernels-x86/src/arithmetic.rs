@@ -476,7 +476,7 @@ unsafe fn finish_i8<const R: usize, const C: usize>(sums: &[[__m512i; C]; R], ti
 }
 
 /// The row, or the last.
-const fn last<const R: usize>(row: usize) -> usize {
+pub(crate) const fn last<const R: usize>(row: usize) -> usize {
     if row < R { row } else { R - 1 }
 }
 

@@ -1,16 +1,14 @@
 //! The scalar convolutions against the definition, computed in f64 from unpacked numbers.
 
+mod every;
+
+use every::every;
 use sparrow_kernels::{Activation, ConvParams, DType, Op, Strides};
 use sparrow_testkit::conv::{ConvCase, cases};
 use sparrow_testkit::{Order, decode, encode};
 
 /// Of how many cases one is run: Miri, which finds what only it can see, is slow.
 const EVERY: usize = if cfg!(miri) { 41 } else { 1 };
-
-/// The same on an emulated CPU, which is ten times as slow and takes every so many.
-fn every() -> usize {
-    std::env::var("SPARROW_EVERY").map_or(EVERY, |every| every.parse().expect("a number"))
-}
 
 /// One output pixel's position: picture, row, column.
 type Pixel = (usize, usize, usize);
@@ -117,7 +115,7 @@ fn verify(case: &ConvCase) -> Result<(), String> {
 
 #[test]
 fn scalar_kernels_compute_the_definition() {
-    let (every, mut ran) = (every(), 0);
+    let (every, mut ran) = (every(EVERY), 0);
     let failures: Vec<String> = cases()
         .step_by(every)
         .inspect(|_| ran += 1)

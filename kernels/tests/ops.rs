@@ -1,7 +1,9 @@
 //! The scalar operators against their definitions, computed element by element in f64; hostile parameters refused.
 
+mod every;
 mod reference;
 
+use every::every;
 use sparrow_kernels::{
     ArgReduceParams, BinaryParams, Call, DType, GatherParams, Kernel, LrnParams, MapParams, MatMulParams, NormParams,
     Op, PadParams, PoolParams, QBinaryParams, ReduceParams, RequantizeParams, ResampleParams, SoftmaxParams,
@@ -11,11 +13,6 @@ use sparrow_testkit::{Case, Order, compare_cases, decode, encode, ops};
 
 /// Of how many cases one is run: Miri, which finds what only it can see, is slow.
 const EVERY: usize = if cfg!(miri) { 61 } else { 1 };
-
-/// The same on an emulated CPU, which is ten times as slow and takes every so many.
-fn every() -> usize {
-    std::env::var("SPARROW_EVERY").map_or(EVERY, |every| every.parse().expect("a number"))
-}
 
 /// Every scalar kernel.
 fn kernels() -> impl Iterator<Item = &'static Kernel> {
@@ -42,7 +39,7 @@ fn verify(case: &Case) -> Result<(), String> {
 
 #[test]
 fn scalar_kernels_compute_the_definition() {
-    let (every, mut ran) = (every(), 0);
+    let (every, mut ran) = (every(EVERY), 0);
     let failures: Vec<String> = ops::cases()
         .step_by(every)
         .inspect(|_| ran += 1)
@@ -62,10 +59,10 @@ fn units_may_run_one_by_one_and_every_kernel_is_reached() {
     let report = compare_cases(
         sparrow_kernels::CATALOGUE,
         sparrow_kernels::Features::NONE,
-        sparrow_testkit::cases().step_by(every()),
+        sparrow_testkit::cases().step_by(every(EVERY)),
     );
     // Some of the cases need not reach every kernel.
-    assert!(report.ok() || every() > 1 && report.kernels.iter().all(|kernel| kernel.failed == 0), "{report}");
+    assert!(report.ok() || every(EVERY) > 1 && report.kernels.iter().all(|kernel| kernel.failed == 0), "{report}");
 }
 
 #[test]
@@ -297,7 +294,7 @@ fn missing_and_surplus_operands_are_refused() {
 fn random_parameters_are_refused_or_run() {
     let mut random = sparrow_testkit::Random::new(77);
     let seeds: Vec<Case> = ops::cases().step_by(7).collect();
-    let (every, mut taken) = (every(), 0);
+    let (every, mut taken) = (every(EVERY), 0);
     for round in 0..20_000 / every {
         let case = &seeds[random.below(seeds.len())];
         let mut words = case.words().to_vec();

@@ -16,6 +16,7 @@
 
 use super::{AHEAD, Room};
 use crate::AVX2;
+use crate::arithmetic::last;
 use crate::finish::{Avx2, Isa, Last, PlainAvx2, are_small};
 use crate::vector::{Two, V8};
 use core::arch::x86_64::*;
@@ -121,13 +122,14 @@ impl Work {
             let limit = (((1 << 15) - 1) / i32::from(self.stage::<R>(tile)).max(1)).min(254) as u8;
             let clamp = tile.epilogue.activation == Activation::Clamp as u32;
             let whole = tile.channels.is_multiple_of(LANES);
-            let direct = whole && clamp && tile.epilogue.output == DType::I8 as u32 && tile.hint % 2 == 1;
+            let direct = whole && clamp && tile.epilogue.output == DType::I8 as u32 && tile.hint == 1;
+            let plain = PlainAvx2::new(&tile.epilogue);
             for column in 0..tile.channels.div_ceil(LANES) {
                 let sums = self.column::<R, PARTS, SPARSE>(column, limit);
                 if direct && tile.residual.is_null() {
-                    finish::<R, false>(&sums, tile, column);
+                    finish::<R, false>(&sums, tile, column, &plain);
                 } else if direct {
-                    finish::<R, true>(&sums, tile, column);
+                    finish::<R, true>(&sums, tile, column, &plain);
                 } else {
                     self.finish_slowly::<R>(&sums, tile, column);
                 }
@@ -280,12 +282,16 @@ impl Work {
 /// # Safety
 /// As [`Work::tile`]; the column exists whole; `RESIDUAL` says whether there is one.
 #[inline(always)]
-unsafe fn finish<const R: usize, const RESIDUAL: bool>(sums: &[__m256i; R], tile: &Tile, column: usize) {
+unsafe fn finish<const R: usize, const RESIDUAL: bool>(
+    sums: &[__m256i; R],
+    tile: &Tile,
+    column: usize,
+    plain: &PlainAvx2,
+) {
     const { assert!(R <= ROWS) };
     let first = column * LANES;
     // SAFETY: the caller's promise.
     unsafe {
-        let plain = PlainAvx2::new(&tile.epilogue);
         let scale = _mm256_loadu_ps(tile.scale.add(first));
         // As a loop the compiler would keep it, and sums in memory.
         macro_rules! rows {
@@ -305,11 +311,6 @@ unsafe fn finish<const R: usize, const RESIDUAL: bool>(sums: &[__m256i; R], tile
         }
         rows!(0 4 8);
     }
-}
-
-/// The row, or the last.
-const fn last<const R: usize>(row: usize) -> usize {
-    if row < R { row } else { R - 1 }
 }
 
 /// The address, of which the compiler knows nothing: else it would load all rows before it multiplies one.
