@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
+use zip::ZipArchive;
 
 /// Reads one array. Big-endian, 64-bit float and Fortran-ordered arrays are brought into our form.
 fn read<R: Read>(npy: NpyFile<R>) -> Result<Tensor, String> {
@@ -63,17 +64,18 @@ pub fn read_npy(path: &Path) -> Outcome<Tensor> {
     read(npy).map_err(at(path))
 }
 
-/// Reads an `.npz` file: arrays by name.
+/// Reads an `.npz` file, a zip archive of `.npy` files: arrays by name.
 pub fn read_npz(path: &Path) -> Outcome<BTreeMap<String, Tensor>> {
-    let mut archive = npyz::npz::NpzArchive::open(path).map_err(at(path))?;
-    let names: Vec<String> = archive.array_names().map(str::to_owned).collect();
+    let file = File::open(path).map_err(at(path))?;
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(at(path))?;
     let mut arrays = BTreeMap::new();
-    for name in names {
-        let npy = archive
-            .by_name(&name)
-            .map_err(at(path))?
-            .ok_or_else(|| Failure(format!("{}: array '{name}' cannot be found", path.display())))?;
-        let tensor = read(npy).map_err(|e| Failure(format!("{}: array '{name}' {e}", path.display())))?;
+    for index in 0..archive.len() {
+        let entry = archive.by_index(index).map_err(at(path))?;
+        let name = entry.name().map_err(at(path))?;
+        let Some(name) = name.strip_suffix(".npy").map(str::to_owned) else { continue };
+        let of = |what: String| Failure(format!("{}: array '{name}' {what}", path.display()));
+        let npy = NpyFile::new(BufReader::new(entry)).map_err(|e| of(format!("cannot be read: {e}")))?;
+        let tensor = read(npy).map_err(of)?;
         arrays.insert(name, tensor);
     }
     Ok(arrays)
@@ -154,6 +156,9 @@ fn split(arrays: &BTreeMap<String, Tensor>, path: &Path) -> Outcome<Vec<BTreeMap
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+    use zip::CompressionMethod;
+    use zip::write::SimpleFileOptions;
 
     #[test]
     fn arrays_survive_a_round_trip() {
@@ -169,6 +174,33 @@ mod tests {
                 "{}",
                 dtype.name()
             );
+        }
+    }
+
+    #[test]
+    fn archives_are_read_stored_and_compressed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.npz");
+        let mut archive = zip::ZipWriter::new(File::create(&path).unwrap());
+        let mut arrays = BTreeMap::new();
+        for (name, method) in [("a", CompressionMethod::Stored), ("b", CompressionMethod::Deflated)] {
+            let values: Vec<f32> = (0..1000).map(|i| (i % 7) as f32).collect();
+            let mut file = Vec::new();
+            write_elements(&mut file, &[10, 100], values.clone()).unwrap();
+            let options = SimpleFileOptions::default().compression_method(method);
+            archive.start_file(format!("{name}.npy"), options).unwrap();
+            archive.write_all(&file).unwrap();
+            arrays.insert(name.to_owned(), Tensor::from_slice(&[10, 100], &values).unwrap());
+        }
+        archive.finish().unwrap();
+        let back = read_npz(&path).unwrap();
+        assert!(back.keys().eq(arrays.keys()));
+        assert!(back.values().zip(arrays.values()).all(|(a, b)| a.dims() == b.dims() && a.bytes() == b.bytes()));
+
+        let whole = std::fs::read(&path).unwrap();
+        for damaged in [&whole[..whole.len() / 2], b"no archive"] {
+            std::fs::write(&path, damaged).unwrap();
+            assert!(read_npz(&path).unwrap_err().0.contains("x.npz"));
         }
     }
 
