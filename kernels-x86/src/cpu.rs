@@ -39,30 +39,3 @@ fn saved_states() -> u64 {
     // SAFETY: `detect` has seen OSXSAVE, which says that XGETBV is there.
     unsafe { xcr0() }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    extern crate std;
-
-    #[test]
-    fn agrees_with_the_standard_library() {
-        let found = detect();
-        let cases = [
-            (Features::AVX2, std::is_x86_feature_detected!("avx2")),
-            (Features::FMA, std::is_x86_feature_detected!("fma")),
-            (Features::F16C, std::is_x86_feature_detected!("f16c")),
-            (
-                Features::AVX512,
-                std::is_x86_feature_detected!("avx512bw")
-                    && std::is_x86_feature_detected!("avx512vl")
-                    && std::is_x86_feature_detected!("avx512dq"),
-            ),
-            (Features::VNNI, std::is_x86_feature_detected!("avx512vnni")),
-            (Features::VBMI, std::is_x86_feature_detected!("avx512vbmi")),
-        ];
-        for (feature, expected) in cases {
-            assert_eq!(found.contains(feature), expected, "{feature:?}");
-        }
-    }
-}

@@ -23,6 +23,27 @@ fn check(features: Features) {
 }
 
 #[test]
+fn features_agree_with_the_standard_library() {
+    let found = detect();
+    let cases = [
+        (Features::AVX2, is_x86_feature_detected!("avx2")),
+        (Features::FMA, is_x86_feature_detected!("fma")),
+        (Features::F16C, is_x86_feature_detected!("f16c")),
+        (
+            Features::AVX512,
+            is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq"),
+        ),
+        (Features::VNNI, is_x86_feature_detected!("avx512vnni")),
+        (Features::VBMI, is_x86_feature_detected!("avx512vbmi")),
+    ];
+    for (feature, expected) in cases {
+        assert_eq!(found.contains(feature), expected, "{feature:?}");
+    }
+}
+
+#[test]
 fn avx2_kernels_agree_with_scalar() {
     check(detect().without(AVX512));
 }

@@ -19,9 +19,10 @@ const CORES: [(&str, &str, &str); 6] = [
 /// Where Debian's cross compiler keeps the C library of arm64.
 const SYSROOT: &str = "/usr/aarch64-linux-gnu";
 
-/// Packages whose tests run on every core, and those for which one is enough: they name no instruction.
-const EVERY: [&str; 1] = ["sparrow-kernels-arm"];
-const ONCE: [&str; 3] = ["sparrow-kernels", "sparrow-runtime", "sparrow"];
+/// The package whose tests run on every core, and those for which one is enough, as they name no instruction: those that take
+/// longest first, so that no processor waits for one at the end.
+const EVERY: &str = "sparrow-kernels-arm";
+const ONCE: [&str; 3] = ["sparrow", "sparrow-kernels", "sparrow-runtime"];
 
 /// Builds and runs the tests.
 ///
@@ -30,21 +31,29 @@ const ONCE: [&str; 3] = ["sparrow-kernels", "sparrow-runtime", "sparrow"];
 pub fn test() -> Result<(), String> {
     arm_linux()?;
     let cross = Cross::find("aarch64-unknown-linux-gnu")?;
-    let mut commands = Vec::new();
-    for program in programs(&cross, &EVERY)? {
-        for (core, features, set) in CORES {
-            let mut qemu = emulated(core, &program);
-            qemu.arg("--nocapture").env("SPARROW_EXPECTED_FEATURES", features).env("SPARROW_COMPARED_SET", set);
-            commands.push(qemu);
-        }
+    let programs = programs(&cross)?;
+    let of = |package: &str| {
+        let package = format!("#{package}@");
+        programs.iter().filter(move |(id, _)| id.contains(&package)).map(|(_, program)| program)
+    };
+    if let Some(none) = [EVERY].into_iter().chain(ONCE).find(|package| of(package).next().is_none()) {
+        return Err(format!("cargo names no test program of {none}"));
     }
-    for program in programs(&cross, &ONCE)? {
-        let mut qemu = emulated("cortex-a76", &program);
+    let mut commands = Vec::new();
+    for program in ONCE.into_iter().flat_map(of) {
+        let mut qemu = emulated("cortex-a76", program);
         // The host's tests have these: one starts itself again, which only a system that runs arm64 programs can; the other
         // looks at the cases, whatever the CPU.
         let skipped = ["two_processes_share_the_pages_of_a_file", "the_cases_reach_every_kernel_and_every_variant"];
         qemu.args(skipped.map(|test| ["--skip", test]).as_flattened()).env("SPARROW_EVERY", "7");
         commands.push(qemu);
+    }
+    for program in of(EVERY) {
+        for (core, features, set) in CORES {
+            let mut qemu = emulated(core, program);
+            qemu.arg("--nocapture").env("SPARROW_EXPECTED_FEATURES", features).env("SPARROW_COMPARED_SET", set);
+            commands.push(qemu);
+        }
     }
     run_all(commands)
 }
@@ -56,13 +65,11 @@ pub fn linked_statically(cross: &Cross, subcommand: &str) -> Command {
     cargo
 }
 
-/// Builds the test programs of some packages.
-fn programs(cross: &Cross, packages: &[&str]) -> Result<Vec<PathBuf>, String> {
+/// Builds the test programs, all at once: the packages of one build share what they need. Each with its package's id.
+fn programs(cross: &Cross) -> Result<Vec<(String, PathBuf)>, String> {
     let mut cargo = linked_statically(cross, "test");
-    cargo.args(["--no-run", "--message-format=json-render-diagnostics"]);
-    for package in packages {
-        cargo.args(["-p", package]);
-    }
+    cargo.args(["--no-run", "--message-format=json-render-diagnostics", "-p", EVERY]);
+    cargo.args(ONCE.map(|package| ["-p", package]).as_flattened());
     let output = cargo.stderr(Stdio::inherit()).output().map_err(|e| format!("cargo: {e}"))?;
     if !output.status.success() {
         return Err("the tests do not build for arm64".into());
@@ -71,7 +78,8 @@ fn programs(cross: &Cross, packages: &[&str]) -> Result<Vec<PathBuf>, String> {
     let program = |line: &str| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let test = message["profile"]["test"].as_bool()?;
-        message["executable"].as_str().filter(|_| test).map(PathBuf::from)
+        let program = message["executable"].as_str().filter(|_| test)?;
+        Some((message["package_id"].as_str()?.to_owned(), program.into()))
     };
     Ok(messages.lines().filter_map(program).collect())
 }
