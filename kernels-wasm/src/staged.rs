@@ -12,7 +12,7 @@
 //! ```
 //!
 //! What else the copy does is the word's business ([`Staged`]): it adds 128 where the dot takes unsigned inputs, and widens
-//! to 16 bits where products are of such. A tile has up to 128 channels, which share the copy. Runs longer than `CHUNK` units
+//! to 16 bits where products are of such. A tile has up to 512 channels, which share the copy. Runs longer than `CHUNK` units
 //! go in pieces, whose sums wait in memory.
 
 use crate::conv::{common, rest};

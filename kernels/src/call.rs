@@ -253,7 +253,7 @@ pub struct Kernel {
     pub op: Op,
     /// What the CPU must have.
     pub requires: Features,
-    /// Whether it takes a call of its operator: types, layouts, sizes.
+    /// Whether it takes a call of its operator: types, layouts, sizes. Every run asks, so it takes no longer than a microsecond.
     pub accepts: fn(&Call) -> bool,
     /// Number of independent parts of the work; at least 1, the same for equal calls.
     pub units: fn(&Call) -> usize,
