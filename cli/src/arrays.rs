@@ -5,9 +5,12 @@ use npyz::{DType as NpyType, NpyFile, TypeChar, WriterBuilder};
 use sparrow_convert::ir::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, ErrorKind, Read};
 use std::path::Path;
 use zip::ZipArchive;
+
+/// What is wrong with a file that was cut off.
+const SHORT: &str = "is shorter than its header says";
 
 /// Reads one array. Big-endian, 64-bit float and Fortran-ordered arrays are brought into our form.
 fn read<R: Read>(npy: NpyFile<R>) -> Result<Tensor, String> {
@@ -16,7 +19,10 @@ fn read<R: Read>(npy: NpyFile<R>) -> Result<Tensor, String> {
     let NpyType::Plain(kind) = npy.dtype() else { return Err("holds records, not numbers".into()) };
     macro_rules! elements {
         ($rust:ty) => {
-            npy.into_vec::<$rust>().map_err(|e| e.to_string())
+            npy.into_vec::<$rust>().map_err(|e| match e.kind() {
+                ErrorKind::UnexpectedEof => SHORT.to_owned(),
+                _ => format!("cannot be read: {e}"),
+            })
         };
     }
     let tensor = match (kind.type_char(), kind.size_field()) {
@@ -38,7 +44,7 @@ fn read<R: Read>(npy: NpyFile<R>) -> Result<Tensor, String> {
             ));
         }
     };
-    let tensor = tensor.ok_or("is shorter than its header says")?;
+    let tensor = tensor.ok_or(SHORT)?;
     if rows { Ok(tensor) } else { Ok(from_columns(&tensor)) }
 }
 
@@ -60,8 +66,8 @@ fn from_columns(tensor: &Tensor) -> Tensor {
 /// Reads an `.npy` file.
 pub fn read_npy(path: &Path) -> Outcome<Tensor> {
     let file = File::open(path).map_err(at(path))?;
-    let npy = NpyFile::new(BufReader::new(file)).map_err(at(path))?;
-    read(npy).map_err(at(path))
+    let npy = NpyFile::new(BufReader::new(file)).map_err(|e| format!("is no NumPy array: {e}"));
+    npy.and_then(read).map_err(at(path))
 }
 
 /// Reads an `.npz` file, a zip archive of `.npy` files: arrays by name.
@@ -74,11 +80,11 @@ pub fn read_npz(path: &Path) -> Outcome<BTreeMap<String, Tensor>> {
         let name = entry.name().map_err(at(path))?;
         let Some(name) = name.strip_suffix(".npy").map(str::to_owned) else { continue };
         let of = |what: String| Failure(format!("{}: array '{name}' {what}", path.display()));
-        let npy = NpyFile::new(BufReader::new(entry)).map_err(|e| of(format!("cannot be read: {e}")))?;
-        let tensor = read(npy).map_err(of)?;
+        let npy = NpyFile::new(BufReader::new(entry)).map_err(|e| format!("is no NumPy array: {e}"));
+        let tensor = npy.and_then(read).map_err(of)?;
         arrays.insert(name, tensor);
     }
-    Ok(arrays)
+    if arrays.is_empty() { fail(format!("{}: no .npy file in it", path.display())) } else { Ok(arrays) }
 }
 
 /// Writes an `.npy` file, whole or not at all.
@@ -202,6 +208,20 @@ mod tests {
             std::fs::write(&path, damaged).unwrap();
             assert!(read_npz(&path).unwrap_err().0.contains("x.npz"));
         }
+        let mut archive = zip::ZipWriter::new(File::create(&path).unwrap());
+        archive.start_file("readme.txt", SimpleFileOptions::default()).unwrap();
+        archive.finish().unwrap();
+        assert!(read_npz(&path).unwrap_err().0.ends_with("no .npy file in it"));
+    }
+
+    #[test]
+    fn a_file_cut_off_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.npy");
+        write_npy(&path, DType::F32, &[2, 3], &[0; 24]).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        assert!(read_npy(&path).unwrap_err().0.ends_with(SHORT));
     }
 
     #[test]
